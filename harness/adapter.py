@@ -1,0 +1,83 @@
+"""The adapter: the one interface behind which every model stands. This page is all of it.
+
+An adapter loads a model and has one or more capabilities, each a Protocol: it embeds, ranks or generates (and may
+explain). The engine calls `prepare` in a host thread for batch i+1 while the device computes batch i, and times both,
+so `prepare` does what needs no device (decode, resize, tokenise) and the capability's method does the rest. An adapter
+holds no metric, no data set's name and no prompt; it prints nothing and keeps no global state. Its module must import
+without torch (import it inside `load`), because the command line looks at the class before any model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from harness.records import Answer, Request, Route
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.clock import Clock
+    from harness.config import ModelSpec
+
+
+class Adapter:
+    """Base of all adapters. `spec.dtype` is float32, bfloat16 or float16 by the time it gets here, never "auto"."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def load(self, device: str, clock: Clock) -> None:
+        """Read the weights onto `device` ("cpu", "cuda", "cuda:1", "mps"). Timed as the cold load.
+
+        `clock` may be kept to mark inner phases of later calls: `with clock.phase("decode"): ...`.
+        Raises OSError or UserError with a message for people when the weights are missing, corrupt or of another model.
+        """
+        raise TypeError(f"{type(self).__name__} has no load()")
+
+    def close(self) -> None:
+        """Free what `load` took. The process ends soon after; the default does nothing."""
+
+    def prepare(self, requests: Sequence[Request], route: Route) -> Any:
+        """Host work for a batch; safe in a thread beside device work. The default hands the requests on.
+
+        Raises SampleError (or any error) when a request cannot be prepared; the engine then tries them one by one.
+        """
+        return requests
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    def embed(self, inputs: Any) -> np.ndarray:
+        """Float32 [n, d], rows L2-normalised; row i is the joint embedding of all parts of request i."""
+        ...
+
+
+@runtime_checkable
+class Generates(Protocol):
+    def generate(self, inputs: Any) -> list[Answer]:
+        """n answers, greedily decoded, without the prompt; answer i is for request i."""
+        ...
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    def rank(self, inputs: Any) -> list[np.ndarray]:
+        """n arrays, float [len(choices of request i)]: larger is likelier (mean log-likelihood of a choice's tokens)."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    def explain(self, inputs: Any) -> list[dict[str, np.ndarray]]:
+        """n mappings for reports: "image_attention" [h, w], "audio_attention" [t], "modality_weights" [3] (text, image,
+        audio), whichever the model has."""
+        ...
+
+
+CAPABILITIES: dict[Route, type] = {"embed": Embeds, "rank": Ranks, "generate": Generates}
+
+
+def routes_of(adapter: type) -> tuple[Route, ...]:
+    """The routes an adapter class can serve, from the methods it has."""
+    return tuple(route for route in CAPABILITIES if callable(getattr(adapter, route, None)))

@@ -1,0 +1,41 @@
+"""A data set as tasks and the engine see it: a sequence of samples in one language, and what it declares about itself.
+
+Sources (`harness.sources`) build them; nothing here knows files or hubs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from harness.records import Language, Modality, Sample
+
+
+@dataclass(frozen=True)
+class Dataset(Sequence[Sample]):
+    """Samples of one split in one language."""
+
+    name: str
+    language: Language
+    samples: Sequence[Sample]
+    """May be lazy: indexing builds the sample."""
+    labels: tuple[str, ...] = ()
+    """The declared label set, in the cell's language: the classes of a classification, the closed answers of a VQA set."""
+    modalities: tuple[Modality, ...] = ("text", "image")
+    """What a model must take to be asked at all."""
+    prior: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """References of the train split by slice value (the `prior_by` field; "" for all), for the prior reference row."""
+    prior_by: str = ""
+    prior_split: str = "train"
+    """Where `prior` comes from; the test split's own name where a data set has no other."""
+    metric: str = ""
+    """The headline metric, where the data set's official one is not the task's default."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return self.samples[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)

@@ -1,0 +1,26 @@
+"""The ways in which a run can go wrong, by who has to act.
+
+`UserError` is a mistake in the command, the config or the data's form: the command line prints its message (what is
+wrong, where, what to do) without a traceback and leaves with status 2. `SampleError` belongs to one sample: it becomes
+a Record with its error, counts as wrong, and the run goes on. Anything else is a defect and may keep its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """The command, the config or the form of the data is wrong; the message says what, where and what to do."""
+
+
+class SampleError(Exception):
+    """One sample cannot be answered (a file that does not open, an adapter that raises); the others can."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a message about an unknown `name`: the nearest right name, else all of them, as a sentence."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Known: {', '.join(known)}." if known else "There are none."

@@ -1,0 +1,131 @@
+"""What flows through a run: Sample -> Request -> Answer -> Record. Start reading here.
+
+A data set yields `Sample`s; a task turns a sample into a `Request`; an adapter gives an `Answer`; the engine writes a
+`Record`, one JSON line that holds enough to score and show the sample again without the model or the data set. This
+module imports nothing of ours and nothing heavy, so that every other one can build on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Language = Literal["en", "zh"]
+Modality = Literal["text", "image", "audio"]
+Route = Literal["embed", "rank", "generate"]
+Origin = Literal["in-house", "domestic", "international", "reference"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Media:
+    """An image or a sound clip that is not decoded yet; `harness.media` opens it.
+
+    Two media with the same `key` have the same content, so an engine may decode or embed it once.
+    """
+
+    kind: Literal["image", "audio"]
+    key: str
+    source: Path | bytes | np.ndarray
+    """A file; an encoded file's bytes; or an array: image uint8 [h, w, 3], audio float32 [n] at `rate`."""
+    where: str = ""
+    """For messages: the data file and row that named this medium."""
+    rate: int | None = None
+    """Samples a second, for an audio array only."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Media) and (self.kind, self.key) == (other.kind, other.key)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.key))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a data set in one language."""
+
+    id: str
+    cluster: str
+    """What it shares with other samples (an image, a passage): the unit of every interval."""
+    language: Language
+    media: tuple[Media, ...] = ()
+    question: str = ""
+    references: tuple[str, ...] = ()
+    """VQA: accepted answers (ten raw ones where a data set has them); captions; classification: the true label."""
+    choices: tuple[str, ...] = ()
+    """The closed set to choose from, in the order shown; empty for an open question."""
+    slices: Mapping[str, str] = field(default_factory=dict)
+    """Fields to break scores down by, such as {"category": "colour"}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked. Several parts in a request to embed mean one joint embedding.
+
+    For `generate` and `rank` the parts hold the media, in order, then the prompt as the model's prompt profile words it
+    (`conf/prompt/`), so an adapter never knows which data set or task a request comes from.
+    """
+
+    parts: tuple[Media | str, ...]
+    choices: tuple[str, ...] = ()
+    """For `rank`: score each of these as the answer."""
+    max_new_tokens: int = 32
+    language: Language = "en"
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined by a line break."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+    def media(self, kind: Literal["image", "audio"]) -> list[Media]:
+        """The parts of one kind, in order."""
+        return [part for part in self.parts if isinstance(part, Media) and part.kind == kind]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back for one generate request."""
+
+    text: str
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """One line of `records.jsonl`: a sample (or a retrieval query) and what became of it.
+
+    It repeats the sample's own fields so that scores, slices and reports can be made again from the file alone.
+    """
+
+    id: str
+    cluster: str
+    question: str = ""
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    slices: Mapping[str, str] = field(default_factory=dict)
+    media: tuple[str, ...] = ()
+    """The media's keys: file paths where they are files."""
+    answer: str | None = None
+    """Generated text, or the choice with the highest score; None after an error."""
+    scores: tuple[float, ...] | None = None
+    """By choice, as ranked; larger is likelier."""
+    retrieval: Mapping[str, Any] | None = None
+    """Of a retrieval query: direction, rank, the first ids, positives."""
+    tokens_out: int | None = None
+    error: str | None = None
+    """Why there is no answer: kind, message, file and row."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object without the fields that are empty; `id` and `cluster` always stand."""
+        return {k: v for k, v in asdict(self).items() if k in ("id", "cluster") or v not in (None, "", (), {})}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Record:
+        """The inverse of `to_json`; raises TypeError for an unknown field, KeyError never."""
+        lists = {"references", "choices", "media", "scores"}
+        return cls(**{k: tuple(v) if k in lists and v is not None else v for k, v in row.items()})

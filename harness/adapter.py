@@ -63,7 +63,7 @@ class Generates(Protocol):
 @runtime_checkable
 class Ranks(Protocol):
     def rank(self, inputs: Any) -> list[np.ndarray]:
-        """n arrays, float [len(choices of request i)]: larger is likelier (mean log-likelihood of a choice's tokens)."""
+        """n arrays, float [number of choices]: larger is likelier (mean log-likelihood of a choice's tokens)."""
         ...
 
 

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 class Clock:
     """Collects seconds by phase name until `take` hands them over."""
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter, synchronise: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.perf_counter, synchronise: Callable[[], None] | None = None
+    ) -> None:
         self.now = now
         self.synchronise = synchronise
         self._seconds: dict[str, float] = defaultdict(float)

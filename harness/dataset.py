@@ -20,7 +20,7 @@ class Dataset(Sequence[Sample]):
     samples: Sequence[Sample]
     """May be lazy: indexing builds the sample."""
     labels: tuple[str, ...] = ()
-    """The declared label set, in the cell's language: the classes of a classification, the closed answers of a VQA set."""
+    """The declared label set, in the samples' language: classes, or the closed answers of a VQA set."""
     modalities: tuple[Modality, ...] = ("text", "image")
     """What a model must take to be asked at all."""
     prior: dict[str, tuple[str, ...]] = field(default_factory=dict)

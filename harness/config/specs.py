@@ -7,7 +7,8 @@ it in with `defaults: [/spec/<family>@_here_, _self_]`. "???" marks what a file 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 MISSING: Any = "???"
@@ -80,7 +81,7 @@ class DatasetSpec:
     """One data set and how its columns map to a sample."""
 
     source: str = MISSING
-    """pocket (generated), jsonl (a file of JSON lines and media files below data_dir) or hub (datasets.load_dataset)."""
+    """pocket (generated), jsonl (JSON lines and media files below data_dir) or hub (datasets.load_dataset)."""
     tasks: list[str] = MISSING
     languages: list[str] = field(default_factory=lambda: ["en"])
     modalities: list[str] = field(default_factory=lambda: ["text", "image"])
@@ -118,8 +119,10 @@ class PromptSpec:
     """How requests are worded, by language. `{question}`, `{choices}` and `{label}` are filled in by the task."""
 
     vqa: dict[str, str] = MISSING
+    vqa_closed: dict[str, str] = MISSING
+    """With the data set's closed answers, such as yes and no, listed in {choices}."""
     vqa_choices: dict[str, str] = MISSING
-    """With a closed set to choose from."""
+    """With options of the sample's own, lettered line by line in {choices}."""
     captioning: dict[str, str] = MISSING
     classification: dict[str, str] = MISSING
     """Asking a generating model to choose a label."""
@@ -127,4 +130,98 @@ class PromptSpec:
     """Texts that stand for a label when images are embedded; several are averaged."""
     audio_labels: dict[str, list[str]] = MISSING
     choice: dict[str, str] = MISSING
-    """The text that stands for a choice when a question with choices is answered by embedding."""
+    """The text that stands for an answer when a question with choices is answered by embedding."""
+
+
+@dataclass
+class EngineSpec:
+    """How jobs are run."""
+
+    name: str = "local"
+    prepare_ahead: int = 2
+    """Batches prepared on the host while the device computes; bounds memory."""
+
+
+@dataclass
+class LatencySpec:
+    """The latency pass after the quality pass: batch 1, on its own."""
+
+    mode: str = "quick"
+    """off, or quick."""
+    warmups: int = 3
+    samples: int = 36
+    """The least that allows a p90."""
+    seconds: float = 30.0
+    """At most this long for a model, over all its cells."""
+
+
+@dataclass
+class ReportSpec:
+    """What is written beside summary.json."""
+
+    language: str = "en"
+    """en or zh."""
+    charts: bool = True
+
+
+@dataclass
+class RunSpec:
+    """A whole run, composed."""
+
+    models: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    datasets: dict[str, Any] = field(default_factory=dict)
+    prompts: dict[str, Any] = field(default_factory=dict)
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    latency: LatencySpec = field(default_factory=LatencySpec)
+    report: ReportSpec = field(default_factory=ReportSpec)
+    limit: int | None = None
+    """Samples a data set, drawn as whole clusters; None: all."""
+    batch_size: int | None = None
+    """None ("auto"): 32 on a CPU, 64 on a GPU, halved when memory runs out."""
+    seed: int = 0
+    device: str = "auto"
+    """cuda, mps, cpu, or auto: the first of these that is there."""
+    data_dir: str | None = None
+    """Where data sets of files lie; None: the environment's HARNESS_DATA."""
+    results_dir: str = "results"
+    run: str | None = None
+    """The run's name and folder; None: the time it started."""
+
+
+SPECS: dict[str, type] = {
+    "run": RunSpec,
+    "model": ModelSpec,
+    "transformers": TransformersSpec,
+    "open_clip": OpenClipSpec,
+    "fusion": FusionSpec,
+    "task": TaskSpec,
+    "dataset": DatasetSpec,
+    "prompt": PromptSpec,
+    "engine": EngineSpec,
+    "latency": LatencySpec,
+    "report": ReportSpec,
+}
+"""The names under which `conf/` pulls the classes in: `/spec/<name>@_here_`."""
+
+
+def to_json(spec: Any) -> Any:
+    """A spec (or a mapping of specs) as JSON, each with its name in SPECS, for `run.json` and `cell.json`."""
+    if is_dataclass(spec):
+        name = next(name for name, cls in SPECS.items() if cls is type(spec))
+        return {"spec": name} | {f.name: to_json(getattr(spec, f.name)) for f in fields(spec)}
+    if isinstance(spec, Mapping):
+        return {str(key): to_json(value) for key, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [to_json(value) for value in spec]
+    return spec
+
+
+def from_json(data: Any) -> Any:
+    """The inverse of `to_json`; raises KeyError for a spec that this version does not have."""
+    if isinstance(data, dict):
+        values = {key: from_json(value) for key, value in data.items() if key != "spec"}
+        return SPECS[data["spec"]](**values) if "spec" in data else values
+    if isinstance(data, list):
+        return [from_json(value) for value in data]
+    return data

@@ -1,0 +1,1 @@
+"""Hydra's config groups; importable, so that they are found in an installed package. They are the only registry."""

@@ -1,0 +1,236 @@
+"""From the command line to typed settings, with Hydra's Compose API behind checks that speak to people.
+
+Names are checked against the files in `conf/` (and the user's `--config-dir`) before Hydra is imported, so a misspelt
+model costs milliseconds. Values that are paths or names are quoted before Hydra's grammar sees them, because it refuses
+Chinese letters, spaces and parentheses. Whatever Hydra and OmegaConf still refuse is turned into one message that names
+the file, the key and the nearest right name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from harness.config.specs import SPECS, ModelSpec, RunSpec
+from harness.errors import UserError, nearest
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
+SELECTIONS = ("model", "task", "dataset")
+"""Groups of which a run takes several; the others have one member."""
+DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
+ORIGINS = ("in-house", "domestic", "international")
+_TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|checkpoint|path|revision|homepage)$")
+
+
+def members(group: str, config_dir: Path | None = None) -> dict[str, Path]:
+    """The group's members and their files; the user's own directory comes last and wins."""
+    folders = [CONF / group] + ([config_dir / group] if config_dir else [])
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[RunSpec, set[str]]:
+    """The run that a command line asks for, and the names of models that were asked for only through `all` or an origin.
+
+    Raises UserError for an unknown name or key, a bad type or a missing value.
+    """
+    if config_dir is not None and not config_dir.is_dir():
+        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+    selected = {group: _split(DEFAULTS[group]) for group in SELECTIONS}
+    rest: list[str] = []
+    for override in overrides:
+        key, value = _parse(override)
+        if key in SELECTIONS:
+            selected[key] = _split(value or "")
+        else:
+            _check_key(key, value, config_dir)
+            rest.append(_quoted(override, key, value))
+    chosen, implied = _choose(selected, config_dir)
+    lists = [f"{group}=[{','.join(names)}]" for group, names in chosen.items()]
+    lists.append(f"prompt=[{','.join(members('prompt', config_dir))}]")
+    run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
+    for group, by_origin in implied.items():
+        run.models = {n: s for n, s in run.models.items() if n not in by_origin or s.origin in by_origin[n]}
+    return run, set(implied.get("model", {}))
+
+
+def _parse(override: str) -> tuple[str, str | None]:
+    """`key=value`, `+key=value` or `~key` as (key without sign, value)."""
+    if override.startswith("~"):
+        return override[1:].split("=")[0], None
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise UserError(
+            f"'{override}' is no setting: write key=value (such as task=vqa, limit=100) or ~models.NAME to leave one out."
+        )
+    return key.lstrip("+"), value
+
+
+def _split(value: str) -> list[str]:
+    return [name.strip().strip("'\"") for name in value.strip("[]").split(",") if name.strip()]
+
+
+def _choose(
+    selected: dict[str, list[str]], config_dir: Path | None
+) -> tuple[dict[str, list[str]], dict[str, dict[str, Sequence[str]]]]:
+    """Names by group with `all` and origins expanded; and for models that came so, the origins that were asked for."""
+    chosen: dict[str, list[str]] = {}
+    implied: dict[str, dict[str, Sequence[str]]] = {"model": {}}
+    for group, names in selected.items():
+        known = members(group, config_dir)
+        if not names:
+            raise UserError(f"{group}= names nothing. Give a name, a list or 'all'. Known: {', '.join(known)}.")
+        explicit = [name for name in names if name in known]
+        sets = [name for name in names if name not in known]
+        for name in sets:
+            if name != "all" and not (group == "model" and name in ORIGINS):
+                extra = ["all", *(ORIGINS if group == "model" else ())]
+                raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra])}")
+        chosen[group] = list(dict.fromkeys(explicit + (list(known) if sets else [])))
+        if group == "model" and sets:
+            origins = ORIGINS if "all" in sets else tuple(sets)
+            implied["model"] = {name: origins for name in known if name not in explicit}
+    return chosen, implied
+
+
+def _check_key(key: str, value: str | None, config_dir: Path | None) -> None:
+    root = key.split(".")[0].split("@")[0]
+    known = {f.name for f in fields(RunSpec)} | set(GROUPS)
+    if root not in known:
+        raise UserError(f"There is no setting '{root}'. {nearest(root, known)}")
+    if root in ("engine", "latency", "report") and "." not in key and value is not None:
+        names = members(root, config_dir)
+        if value not in names:
+            raise UserError(f"There is no {root} '{value}'. {nearest(value, names)}")
+
+
+def _quoted(override: str, key: str, value: str | None) -> str:
+    """The override with its value as a quoted string where Hydra's grammar would refuse or reinterpret it."""
+    if value is None:
+        return override
+    head = override[: override.index("=")]
+    if key in ("batch_size", "limit") and value == ("auto" if key == "batch_size" else "all"):
+        return f"{head}=null"
+    plain = value[:1] not in "\"'[{" and not value.startswith("${")
+    if plain and value not in ("", "null") and (_TEXT_KEYS.search(key) or not re.fullmatch(r"[\w.+\-/:@%]*", value, re.A)):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'") if value.endswith("\\") or "'" in value else value
+        return f"{head}='{escaped}'"
+    return override
+
+
+def _hydra(overrides: list[str], config_dir: Path | None) -> Any:
+    """The composed DictConfig; every complaint of Hydra's becomes a UserError."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    store = ConfigStore.instance()
+    for name, cls in SPECS.items():
+        store.store(group="spec", name=name, node=cls)
+    search = [f"hydra.searchpath=[file://{_search_path(config_dir)}]"] if config_dir else []
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("config", overrides=overrides + search)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, config_dir)) from error
+
+
+def _search_path(config_dir: Path) -> str:
+    path = str(config_dir.resolve())
+    return path if re.fullmatch(r"[\w./\-]*", path, re.A) else "'" + path.replace("'", "\\'") + "'"
+
+
+def _explain(error: Exception, config_dir: Path | None) -> str:
+    """One message for people out of Hydra's chain of exceptions."""
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    text = "\n".join(str(step) for step in chain)
+    member = re.search(r"In '([\w-]+)/([\w-]+)'", text)
+    where = ""
+    if member:
+        file = members(member[1], config_dir).get(member[2])
+        where = f"{file}: " if file else f"conf/{member[1]}/{member[2]}.yaml: "
+    full_key = re.search(r"full_key: (\S+)", text)
+    key = full_key[1] if full_key else ""
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in '([^']+)'", text)
+    if unknown:
+        cls = next((cls for cls in SPECS.values() if cls.__name__ == unknown[2].split(".")[-1]), None)
+        hint = nearest(unknown[1], [f.name for f in fields(cls)]) if cls else ""
+        return f"{where}there is no key '{key or unknown[1]}'. {hint}".strip()
+    member_key = re.fullmatch(r"(model|task|dataset|prompt)s\.([\w-]+)", key)
+    if member_key and "not in struct" in text:
+        hint = nearest(member_key[2], members(member_key[1], config_dir))
+        return f"there is no {member_key[1]} '{member_key[2]}' in this run. {hint}"
+    override = re.search(r"Could not override '([^']+)'", text)
+    if override and not full_key:
+        return f"{where}there is no key '{override[1]}' to set. `harness run … --cfg` shows the keys there are."
+    reason = str(chain[-1]).split("\n")[0]
+    for step in chain:
+        line = str(step).split("\n")[0]
+        if "Value" in line or "could not be converted" in line:
+            reason = line
+            break
+    return f"{where}{key + ': ' if key else ''}{reason}"
+
+
+def _typed(config: Any, chosen: dict[str, list[str]], config_dir: Path | None) -> RunSpec:
+    """The DictConfig as dataclasses; a missing value or a member without a spec is a UserError that names its file."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    for group in SELECTIONS:
+        for name in chosen[group]:
+            node = config.get(f"{group}s", {}).get(name)
+            if node is not None and OmegaConf.get_type(node) in (dict, None):
+                raise UserError(
+                    f"{members(group, config_dir)[name]}: the settings have no type. Begin the file with "
+                    f"`# @package {group}s.{name}` and `defaults: [/spec/{group}@_here_, _self_]`."
+                )
+    try:
+        run: RunSpec = OmegaConf.to_object(config)  # pyright: ignore[reportAssignmentType]
+    except MissingMandatoryValue as error:
+        missing = re.search(r"(\w+)s\.([\w-]+)\.(\w+)", str(error))
+        if missing is None:
+            raise UserError(str(error).split("\n")[0]) from error
+        file = members(missing[1], config_dir).get(missing[2])
+        raise UserError(f"{file}: '{missing[3]}' has no value; it must be given.") from error
+    except OmegaConfBaseException as error:
+        raise UserError(_explain(error, config_dir)) from error
+    _check_values(run, config_dir)
+    return run
+
+
+def _check_values(run: RunSpec, config_dir: Path | None) -> None:
+    """What types alone cannot say."""
+    for name, spec in run.models.items():
+        file = members("model", config_dir).get(name, name)
+        if not isinstance(spec, ModelSpec):
+            raise UserError(f"{file}: models.{name} is no model. `# @package models.{name}` must stand at its top.")
+        if spec.origin not in ORIGINS:
+            raise UserError(f"{file}: origin '{spec.origin}' is unknown. {nearest(spec.origin, ORIGINS)}")
+        if spec.prompt not in run.prompts:
+            raise UserError(f"{file}: there is no prompt profile '{spec.prompt}'. {nearest(spec.prompt, run.prompts)}")
+        if spec.dtype not in (dtypes := ("auto", "float32", "bfloat16", "float16")):
+            raise UserError(f"{file}: dtype '{spec.dtype}' is unknown. {nearest(spec.dtype, dtypes)}")
+        spec.checkpoint = bundled(spec.checkpoint)
+    for key in ("limit", "batch_size"):
+        value = getattr(run, key)
+        if value is not None and value < 1:
+            raise UserError(f"{key}={value}: give a number of at least 1.")
+
+
+def bundled(checkpoint: str) -> str:
+    """The folder of "bundled:NAME" weights; any other checkpoint as it is."""
+    if not checkpoint.startswith("bundled:"):
+        return checkpoint
+    return str(CONF.parent / "adapters" / "pocket" / "weights" / checkpoint.removeprefix("bundled:"))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from scipy import sparse
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Metric:
     larger_is_better: bool = True
     interval: bool = True
     """False where no honest interval is known (ECE)."""
+    doubt: str = ""
+    """Why its interval may cover less than it says, known from the data (a class with few samples); shown as a mark."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Scored:
     """A metric and its statistics over n samples, in the records' order."""
 
     metric: Metric
-    statistics: np.ndarray | sparse.csr_array
-    """Float64 [n, d]; finish(statistics.sum(0)) is the corpus value."""
+    statistics: Any
+    """Float64 [n, d], an ndarray or a scipy csr_array; finish(statistics.sum(0)) is the corpus value."""
 
     @property
     def value(self) -> float:

@@ -1,0 +1,142 @@
+"""What every model loaded through transformers has in common: reading weights, and moving tensors to the device.
+
+Weights are read from a folder (see `harness.checkpoint`), from safetensors alone, straight into the dtype that the spec
+names. A parameter that the checkpoint does not have would silently be random, so that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.adapter import Adapter
+from harness.checkpoint import locate
+from harness.errors import SampleError, UserError
+from harness.records import Media, Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from harness.clock import Clock
+    from harness.config.specs import TransformersSpec
+
+Tensors = dict[str, Any]
+"""Keyword arguments of a model's forward: tensors, on the host or on the device."""
+
+
+class TransformersAdapter(Adapter):
+    """Loads a processor and a model; families add what they do with them."""
+
+    spec: TransformersSpec
+    imports = (
+        "torch",
+        "transformers",
+        "transformers.modeling_utils",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.auto.processing_auto",
+        "transformers.generation.utils",
+    )
+    auto_class = "AutoModel"
+    """The class of transformers that picks the architecture."""
+
+    def load(self, device: str, clock: Clock) -> None:
+        """Read processor and weights; raises UserError when they are missing, incomplete or of another model."""
+        import torch
+
+        folder = locate(self.spec.checkpoint, self.spec.revision)
+        self.device, self.dtype, self.clock = torch.device(device), getattr(torch, self.spec.dtype), clock
+        self.processor, self.model = self._read(folder)
+        self.model.eval()
+
+    def close(self) -> None:
+        self.model = self.processor = None
+
+    def _read(self, folder: Path) -> tuple[Any, Any]:
+        import transformers
+        from safetensors import SafetensorError
+
+        arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": self.spec.trust_remote_code}
+        try:
+            processor = transformers.AutoProcessor.from_pretrained(folder, **arguments, **self.spec.processor)
+            model, info = self.model_class(folder, arguments).from_pretrained(
+                folder,
+                dtype=self.dtype,
+                attn_implementation=self.spec.attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                device_map={"": self.device},
+                **arguments,
+            )
+        except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
+            raise UserError(f"{folder} does not load as a {type(self).__name__}: {error}") from error
+        if info["missing_keys"]:
+            missing = sorted(info["missing_keys"])
+            raise UserError(
+                f"{folder}: the weights lack {len(missing)} of the model's parameters, such as {missing[0]}. "
+                "The file is incomplete or belongs to another architecture."
+            )
+        return processor, model
+
+    def model_class(self, folder: Path, arguments: Mapping[str, Any]) -> Any:
+        """The class whose `from_pretrained` builds the model."""
+        import transformers
+
+        return getattr(transformers, self.auto_class)
+
+    def to_host(self, tensors: Mapping[str, Any]) -> Tensors:
+        """Floating tensors in the model's dtype, pinned where the device is a GPU; None values left out."""
+        import torch
+
+        host = {}
+        for name, value in tensors.items():
+            if isinstance(value, torch.Tensor):
+                value = value.to(self.dtype) if value.is_floating_point() else value
+                value = value.pin_memory() if self.device.type == "cuda" else value
+            if value is not None:
+                host[name] = value
+        return host
+
+    def to_device(self, tensors: Mapping[str, Any]) -> Tensors:
+        """Copies on the device, not waited for."""
+        import torch
+
+        return {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in tensors.items()
+        }
+
+
+def images_of(request: Request) -> list[Image]:
+    """The request's images, decoded to RGB; raises SampleError for one that does not open."""
+    from harness.media import open_image
+
+    return [open_image(medium) for medium in request.media("image")]
+
+
+def one_image_each(requests: Sequence[Request], family: str) -> list[Image]:
+    """The single image of each request; raises SampleError for another number, or for sound."""
+    for request in requests:
+        if len(request.media("image")) != 1 or request.media("audio"):
+            kinds = ", ".join(part.kind for part in request.parts if isinstance(part, Media)) or "none"
+            raise SampleError(f"{family} takes exactly one image and no sound; the request's media: {kinds}.")
+    return [images_of(request)[0] for request in requests]
+
+
+def context_length(tokenizer: Any, config: Any) -> int | None:
+    """How many tokens of text the model takes: the tokenizer's limit or the number of positions, whichever is less.
+
+    None where neither is known. RoBERTa-like encoders count positions from behind the padding token: two fewer.
+    """
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if positions := getattr(text, "max_position_embeddings", None):
+        offset = text.pad_token_id + 1 if "roberta" in type(text).__name__.lower() else 0
+        limits.append(positions - offset)
+    return min(limits, default=None)
+
+
+def move_padding_left(processor: Any) -> None:
+    """Pad on the left, so that each row's answer follows its prompt; not saved with a tokenizer, so set here."""
+    getattr(processor, "tokenizer", processor).padding_side = "left"

@@ -1,0 +1,41 @@
+"""Where a model's weights are on this machine: a local folder, or a hub id's snapshot in the local cache.
+
+Every adapter loads from a folder, so hub ids and local folders share all of the code, and loading never downloads: only
+`harness fetch` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import UserError
+
+
+def locate(checkpoint: str, revision: str | None = None) -> Path:
+    """The folder that holds `checkpoint`: a folder's path, or a hub id ("owner/name") that was fetched before.
+
+    `revision` is a hub commit, branch or tag (None: main). Raises UserError when the weights are not on this machine.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    if _is_path(checkpoint):
+        raise UserError(f"There is no folder {folder}. Set the model's 'checkpoint' to a folder or a hub id.")
+
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(checkpoint, revision=revision, local_files_only=True))
+    except HFValidationError as error:
+        raise UserError(f"'{checkpoint}' is neither a folder nor a hub id ('owner/name'): {error}") from error
+    except LocalEntryNotFoundError as error:
+        at = f" at revision {revision}" if revision else ""
+        raise UserError(
+            f"{checkpoint}{at} is not on this machine. 'harness fetch model=NAME' brings it ('harness list models' "
+            "has the names), or set the model's 'checkpoint' to a local folder."
+        ) from error
+
+
+def _is_path(checkpoint: str) -> bool:
+    return checkpoint.startswith(("/", "./", "../", "~")) or "\\" in checkpoint or checkpoint.count("/") != 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def mean(sums: np.ndarray) -> np.ndarray:
         return sums[..., 0] / sums[..., 1]
 
 
-def averaged(name: str, definition: str, values: np.ndarray, **options) -> Scored:  # noqa: ANN003 - passed to Metric
+def averaged(name: str, definition: str, values: ArrayLike, **options) -> Scored:  # noqa: ANN003 - passed to Metric
     """The plain average of per-sample `values` [n] as a Scored."""
     import numpy as np
 

@@ -1,0 +1,195 @@
+"""Classification: accuracy, per-class averages, top-5, calibration, and free-text answers mapped to labels.
+
+Statistics are counts by class (answered right, answered, true), which add up over samples, so macro-F1 has an interval
+like any average. Averages follow scikit-learn with `labels=` the declared set and zero_division=0; an answer that is no
+label is wrong and is no class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError
+from harness.metrics import Metric, Scored, averaged
+from harness.metrics.text import mentions, normalise
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ECE_BINS = 15
+RARE = 10
+"""Samples of a class below which per-class averages are marked: their intervals then cover less than they say."""
+
+
+def map_to_label(text: str, labels: Sequence[str], language: str) -> str | None:
+    """The one label a free-text answer names: equal after normalisation, else named alone; None where there is none."""
+    said = normalise(text, language)
+    equal = [label for label in labels if normalise(label, language) == said]
+    if equal:
+        return equal[0] if said and len(equal) == 1 else None
+    named = {index for _, index in mentions(text, labels, language)}
+    return labels[named.pop()] if len(named) == 1 else None
+
+
+def classification_scores(
+    predicted: Sequence[str | None],
+    true: Sequence[str],
+    labels: Sequence[str] = (),
+    scores: np.ndarray | None = None,
+) -> list[Scored]:
+    """All classification metrics, accuracy first. `predicted` None is an error or an answer that is no label: wrong.
+
+    `labels` is the declared set; empty: the union of true and predicted. `scores` float [n, len(labels)] adds top-5
+    accuracy (a tie with the true label's score goes against the model) and ECE; NaN rows (errors) count as wrong and
+    take no part in ECE; they are turned to probabilities by softmax unless every row already is a distribution.
+    Raises UserError where a true label is not declared, or scores are not one for each label.
+    """
+    import numpy as np
+
+    if scores is not None and not labels:
+        raise UserError("Scores by label need the declared list of labels, in the scores' order.")
+    labels = tuple(labels) or tuple(sorted({*true, *(p for p in predicted if p is not None)}))
+    number = {label: i for i, label in enumerate(labels)}
+    for row, label in enumerate(true, 1):
+        if label not in number:
+            raise UserError(f"Sample {row}: its true label '{label}' is not among the {len(labels)} declared labels.")
+    t = np.array([number[label] for label in true], dtype=np.int64)
+    p = np.array([-1 if label is None else number.get(label, -1) for label in predicted], dtype=np.int64)
+    right = p == t
+    found = [
+        averaged("accuracy", "share of samples whose label is right; no label is wrong", right),
+        *_by_class(t, p, len(labels)),
+        averaged("unmapped_rate", "share of answers that are no declared label", p < 0, larger_is_better=False),
+    ]
+    if scores is not None:
+        if scores.shape != (len(t), len(labels)):
+            raise UserError(f"{scores.shape} scores for {len(t)} samples and {len(labels)} labels.")
+        found += [_top5(t, scores), _ece(t, scores)]
+    return found
+
+
+def confusion(predicted: Sequence[str | None], true: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Counts int64 [len(labels), len(labels) + 1]: true label by answered label, the last column no label."""
+    import numpy as np
+
+    number = {label: i for i, label in enumerate(labels)}
+    table = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
+    for said, label in zip(predicted, true, strict=True):
+        table[number[label], number.get(said, len(labels)) if said is not None else len(labels)] += 1
+    return table
+
+
+# Averages over classes ------------------------------------------------------------------------------------------------
+
+
+def _by_class(t: np.ndarray, p: np.ndarray, classes: int) -> list[Scored]:
+    """Balanced accuracy and the macro, micro and weighted averages, from counts [right, answered, true] by class."""
+    import numpy as np
+    from scipy import sparse
+
+    n, rows = len(t), np.arange(len(t))
+    answered, right = p >= 0, p == t
+    parts = ((rows[right], t[right]), (rows[answered], classes + p[answered]), (rows, 2 * classes + t))
+    at = tuple(np.concatenate([part[axis] for part in parts]) for axis in (0, 1))
+    counts = sparse.csr_array((np.ones(len(at[0])), at), shape=(n, 3 * classes))
+    if classes <= 50:
+        counts = counts.toarray()
+
+    def averages(name: str, definition: str, finish: Callable[..., np.ndarray], doubt: str = "") -> Scored:
+        def finished(sums: np.ndarray) -> np.ndarray:
+            return finish(*(sums[..., i * classes : (i + 1) * classes] for i in range(3)))
+
+        return Scored(Metric(name, definition, finished, doubt=doubt), counts)
+
+    support = np.bincount(t, minlength=classes) if n else np.zeros(classes)
+    least = int(support.min()) if classes else 0
+    doubt = f"the rarest class has {least} samples" if n and least < RARE else ""
+    over = f"over the {classes} labels"
+    return [
+        averages("balanced_accuracy", "mean recall over the labels that occur", _balanced, doubt),
+        averages("precision_macro", f"mean precision {over}; 0 where never answered", _precision, doubt),
+        averages("recall_macro", f"mean recall {over}; 0 where it does not occur", _recall, doubt),
+        averages("f1_macro", f"mean F1 {over}; 0 where a label neither occurs nor is answered", _f1, doubt),
+        averages("f1_micro", f"F1 of the counts summed {over}", _f1_micro),
+        averages("f1_weighted", "mean F1 weighted by how often a label occurs", _f1_weighted),
+    ]
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.divide(a, b, out=np.zeros_like(a, dtype=np.float64), where=b > 0)
+
+
+def _defined(values: np.ndarray, true: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.where(true.sum(axis=-1) > 0, values, np.nan)
+
+
+def _balanced(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _ratio(right, true).sum(axis=-1) / (true > 0).sum(axis=-1)
+
+
+def _precision(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return _defined(_ratio(right, answered).mean(axis=-1), true)
+
+
+def _recall(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return _defined(_ratio(right, true).mean(axis=-1), true)
+
+
+def _f1(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return _defined(_ratio(2 * right, answered + true).mean(axis=-1), true)
+
+
+def _f1_micro(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return _defined(_ratio(2 * right.sum(axis=-1), answered.sum(axis=-1) + true.sum(axis=-1)), true)
+
+
+def _f1_weighted(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
+    f1 = _ratio(2 * right, answered + true)
+    return _defined(_ratio((f1 * true).sum(axis=-1), true.sum(axis=-1)), true)
+
+
+# Scores by label ------------------------------------------------------------------------------------------------------
+
+
+def _top5(t: np.ndarray, scores: np.ndarray) -> Scored:
+    import numpy as np
+
+    own = scores[np.arange(len(t)), t][:, None]
+    ahead = (scores >= own).sum(axis=1) - 1
+    hit = (ahead < 5) & ~np.isnan(scores).any(axis=1)
+    return averaged("top5_accuracy", "share of samples whose label is among the five best scores, ties against", hit)
+
+
+def _ece(t: np.ndarray, scores: np.ndarray) -> Scored:
+    """Expected calibration error (Guo et al. 2017): statistics by bin are [confidence, right] sums and the count."""
+    import numpy as np
+
+    given = ~np.isnan(scores).any(axis=1)
+    s = np.where(given[:, None], scores, 0.0).astype(np.float64)
+    probabilities = s
+    if not ((s[given] >= 0).all() and np.allclose(s[given].sum(axis=1), 1, atol=1e-3)):
+        probabilities = np.exp(s - s.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    confidence = probabilities.max(axis=1) if len(t) else np.zeros(0)
+    right = (probabilities.argmax(axis=1) == t) if len(t) else np.zeros(0)
+    place = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    statistics = np.zeros((len(t), ECE_BINS, 2))
+    statistics[np.arange(len(t)), place, 0] = (right - confidence) * given
+    statistics[np.arange(len(t)), place, 1] = given
+
+    def finish(sums: np.ndarray) -> np.ndarray:
+        bins = sums.reshape(*sums.shape[:-1], ECE_BINS, 2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.abs(bins[..., 0]).sum(axis=-1) / bins[..., 1].sum(axis=-1)
+
+    definition = f"expected calibration error of the best label's probability, {ECE_BINS} bins of equal width"
+    metric = Metric("ece", definition, finish, larger_is_better=False, interval=False)
+    return Scored(metric, statistics.reshape(len(t), ECE_BINS * 2))

@@ -1,0 +1,146 @@
+"""Text made comparable: normalisation in English and Chinese, and what an answer in free text mentions.
+
+English follows SQuAD's normalisation (Rajpurkar et al. 2016: lower case, no punctuation, no articles) after full-width
+forms are made half-width, and reads number words zero to ten as digits. Chinese drops punctuation and spaces, and reads
+Chinese numerals as digits, because "两只" and "2只" answer the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache, lru_cache
+
+_HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+_PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBER_WORDS = {word: str(value) for value, word in enumerate(_NUMBERS)}
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+
+_DIGITS = {c: v for v, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
+_UNITS = {"十": 10, "百": 100, "千": 1000}
+_LARGE = {"万": 10_000, "萬": 10_000, "亿": 100_000_000, "億": 100_000_000}
+_NUMERAL = re.compile("[零〇一二三四五六七八九两兩十][零〇一二三四五六七八九两兩十百千万萬亿億]*")
+CJK = "\u2e80-\u2eff\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+"""Inside a character class: Chinese characters."""
+_CHINESE_TOKEN = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:\.\d+)?")
+
+_NOT_BEFORE = re.compile(
+    r"(?:\b(?:not|never|neither|nor|cannot|except|without|isn't|aren't|wasn't|doesn't|don't|can't|won't|excluding|"
+    r"eliminate[sd]?|eliminating|rules? out|ruled out|ruling out|rather than|instead of)"
+    r"(?:\s+(?:be|is|it's|it|option|options|choice|answer|letter|either|a|an|the)\b)*[\s(\"'*]*"
+    r"|(?:不是|不选|不会是|并非|并不是|而非|不可能是|不应该是|不应选|排除|除了|也不是|既非|没有|不像)(?:选项|答案)?[\s(\"'*]*)$",
+    re.IGNORECASE,
+)
+_NOT_AFTER = re.compile(
+    r"^[\s)\"'*]*(?:(?:is|are|was|looks?|seems?|would be)\s+(?:clearly\s+|also\s+)?"
+    r"(?:not\b|wrong|incorrect|false|ruled out|eliminated)|isn't|(?:选项)?是?(?:不对|错误|错的|不正确|不符|不可能))",
+    re.IGNORECASE,
+)
+
+
+def half_width(text: str) -> str:
+    """Full-width ASCII forms and the ideographic space as their half-width ones."""
+    return text.translate(_HALF_WIDTH)
+
+
+def arabic(numeral: str) -> str:
+    """A Chinese numeral as digits: 十二 -> 12, 三百零五 -> 305, 二〇二四 -> 2024."""
+    if not any(c in _UNITS or c in _LARGE for c in numeral):
+        return "".join(str(_DIGITS[c]) for c in numeral)
+    total = section = digit = 0
+    for c in numeral:
+        if c in _DIGITS:
+            digit = _DIGITS[c]
+        elif c in _UNITS:
+            section += (digit or (1 if c == "十" else 0)) * _UNITS[c]
+            digit = 0
+        else:
+            total = (total + section + digit) * _LARGE[c]
+            section = digit = 0
+    return str(total + section + digit)
+
+
+@cache
+def _converter():  # noqa: ANN202 - opencc has no types
+    try:
+        from opencc import OpenCC  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        from harness.errors import UserError
+
+        raise UserError(
+            "Reading Traditional as Simplified Chinese needs opencc: pip install 'multimodal-harness[zh]'."
+        ) from error
+    return OpenCC("t2s")
+
+
+@lru_cache(maxsize=100_000)
+def normalise(text: str, language: str, simplify: bool = False) -> str:
+    """The form in which two answers are compared; `simplify` reads Traditional Chinese as Simplified.
+
+    Raises UserError where `simplify` is asked for and opencc is not installed.
+    """
+    text = half_width(text).lower()
+    if language == "zh":
+        if simplify:
+            text = _converter().convert(text)
+        text = "".join(
+            c if not unicodedata.category(c).startswith("P") or _within_number(text, i) else " "
+            for i, c in enumerate(text)
+        )
+        text = re.sub(rf"(?<=[{CJK}])\s+|\s+(?=[{CJK}])", "", " ".join(text.split()))
+        return _NUMERAL.sub(lambda m: arabic(m.group()), re.sub(r"(?<=\d),(?=\d{3})", "", text))
+    text = _ARTICLE.sub(" ", text.translate(_PUNCTUATION))
+    return " ".join(NUMBER_WORDS.get(word, word) for word in text.split())
+
+
+def _within_number(text: str, i: int) -> bool:
+    """Whether the mark at i belongs to a number: 3.5, 1,000, -2, 40%."""
+    before, after = i > 0 and text[i - 1].isdigit(), text[i + 1 : i + 2].isdigit()
+    mark = text[i]
+    return (mark in ".," and before and after) or (mark == "-" and not before and after) or (mark == "%" and before)
+
+
+def tokens(text: str, language: str, simplify: bool = False) -> list[str]:
+    """Of a normalised text: words in English; in Chinese each character, Latin and digit runs kept whole."""
+    text = normalise(text, language, simplify)
+    return _CHINESE_TOKEN.findall(text) if language == "zh" else text.split()
+
+
+def denied(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] is named only to be ruled out: "not B", "B is wrong", "排除B"; a list shares a denial."""
+    before = re.sub(r"(?:\b[A-Za-z]\s*(?:,|、|\bor\b|\bnor\b|和|或)\s*)+$", "", text[:start])
+    after = re.sub(r"^\s*(?:,|、|\bor\b|\band\b|和|或)\s*[A-Z]\b", "", text[end:])
+    return bool(_NOT_BEFORE.search(text[:start]) or _NOT_BEFORE.search(before) or _NOT_AFTER.search(after))
+
+
+def mentions(text: str, options: Sequence[str], language: str) -> list[tuple[int, int]]:
+    """Which options an answer names without ruling them out: (position, index), in order.
+
+    Both sides normalised; whole words in English; an option inside a longer one that is named there ("cat" in "wild
+    cat") does not count. An option that normalises to nothing is never named.
+    """
+    words = _spaced(text, language)
+    found: list[tuple[int, int, int]] = []
+    for index, option in enumerate(options):
+        wanted = _spaced(option, language).strip()
+        if not wanted:
+            continue
+        edge = r"(?<!\w)%s(?!\w)" if language == "en" or wanted.isascii() else "%s"
+        for match in re.finditer(edge % re.escape(wanted), words):
+            found.append((match.start(), match.end(), index))
+    longest = [
+        (s, e, i) for s, e, i in found if not any(s2 <= s and e <= e2 and e2 - s2 > e - s for s2, e2, _ in found)
+    ]
+    return sorted((s, i) for s, e, i in longest if not denied(words, s, e))
+
+
+def _spaced(text: str, language: str) -> str:
+    """Normalised, but clause by clause, so that no option is found across a full stop or comma."""
+    clauses = re.split(r"[.,;:!?](?!\d)|[。,、;：;!?\n]", half_width(text).replace("’", "'"))
+    if language == "en":
+        # Contractions carry the denial ("isn't"), which normalising would hide.
+        clauses = [re.sub(r"n't\b", " not", clause) for clause in clauses]
+        return " . ".join(normalise(clause, "en") for clause in clauses)
+    return "。".join(normalise(clause, "zh") for clause in clauses)

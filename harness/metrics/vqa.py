@@ -1,0 +1,252 @@
+"""Answers to questions: official VQA v2 and TextVQA accuracy, ANLS, relaxed accuracy, exact match, token F1, choices.
+
+Each function takes one prediction a question (None where there is no answer: wrong) and that question's references.
+The official scorers are followed to the letter, oddities included, because a number is compared with published ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from harness.errors import UserError
+from harness.metrics import Scored, averaged
+from harness.metrics.choice import extract_choice, reference_choice
+from harness.metrics.text import NUMBER_WORDS, normalise, tokens
+
+Predictions = Sequence[str | None]
+References = Sequence[Sequence[str]]
+
+_PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_PERIOD = re.compile(r"\.(?!\d)")
+_PERIODS_REMOVED = 32
+"""The official script passes re.UNICODE where re.sub takes a count."""
+_GROUPED_DIGITS = re.compile(r"\d,\d")
+_NUMBER = NUMBER_WORDS | {"none": "0"}
+_ARTICLES = {"a", "an", "the"}
+_RESTORED = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
+he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
+o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
+someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're
+there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've
+when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't
+wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
+_CONTRACTIONS = {
+    word[:i] + word[i + 1 :]: word for word in _RESTORED.split() for i, letter in enumerate(word) if letter == "'"
+}
+"""The official table: every form that lacks one apostrophe; its capitalised entries never match lower-cased text."""
+_CONTRACTIONS["somebody'd"] = "somebodyd"
+
+
+# VQA v2 and TextVQA ---------------------------------------------------------------------------------------------------
+
+
+def _flat(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _without_punctuation(text: str) -> str:
+    grouped = _GROUPED_DIGITS.search(text) is not None
+    out = text
+    for mark in _PUNCTUATION:
+        touches_space = mark + " " in text or " " + mark in text
+        out = out.replace(mark, "" if touches_space or grouped else " ")
+    return _PERIOD.sub("", out, count=_PERIODS_REMOVED)
+
+
+def _words(text: str) -> str:
+    numbers = (_NUMBER.get(word, word) for word in text.lower().split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in numbers if word not in _ARTICLES)
+
+
+def _vqa_normal(text: str) -> str:
+    return _words(_without_punctuation(text))
+
+
+def _textvqa_normal(text: str) -> str:
+    lowered = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return _vqa_normal(_flat(lowered))
+
+
+def _leave_one_out(matches: int, answers: int) -> float:
+    """Mean over the annotators of min(1, matches among the others / 3)."""
+    agree = min(1.0, (matches - 1) / 3) if matches else 0.0
+    return (matches * agree + (answers - matches) * min(1.0, matches / 3)) / answers
+
+
+def _need_ten(name: str, references: References) -> None:
+    for number, answers in enumerate(references, 1):
+        if len(answers) != 10:
+            raise UserError(
+                f"{name} needs ten human answers to each question; question {number} has {len(answers)}. "
+                "Choose another metric, such as exact_match."
+            )
+
+
+def vqa_accuracy(predictions: Predictions, references: References) -> Scored:
+    """VQA v2's official accuracy. Raises UserError where a question has not exactly ten answers."""
+    _need_ten("vqa_accuracy", references)
+
+    def score(prediction: str, answers: Sequence[str]) -> float:
+        prediction, answers = _flat(prediction), [_flat(answer) for answer in answers]
+        if len(set(answers)) > 1:
+            prediction, answers = _vqa_normal(prediction), [_vqa_normal(answer) for answer in answers]
+        return _leave_one_out(answers.count(prediction), len(answers))
+
+    definition = "VQA v2 evaluation: mean over ten annotators of min(1, matches among the other nine / 3)"
+    return _each("vqa_accuracy", definition, predictions, references, score)
+
+
+def textvqa_accuracy(predictions: Predictions, references: References) -> Scored:
+    """TextVQA's accuracy (the M4C evaluator). Raises UserError where a question has not exactly ten answers."""
+    _need_ten("textvqa_accuracy", references)
+
+    def score(prediction: str, answers: Sequence[str]) -> float:
+        return _leave_one_out([_textvqa_normal(a) for a in answers].count(_textvqa_normal(prediction)), len(answers))
+
+    definition = "TextVQA (M4C evaluator): as VQA accuracy, both sides always normalised"
+    return _each("textvqa_accuracy", definition, predictions, references, score)
+
+
+# Strings and numbers --------------------------------------------------------------------------------------------------
+
+
+def levenshtein(a: str, b: str) -> int:
+    """Edit distance of two strings, in characters."""
+    if len(a) < len(b):
+        a, b = b, a
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
+
+
+def anls(predictions: Predictions, references: References) -> Scored:
+    """Average normalised Levenshtein similarity, as the DocVQA evaluation computes it: best reference, under 0.5 is 0.
+
+    Lengths are those of the raw strings, the distance that of the lower-cased ones with white space collapsed.
+    """
+
+    def score(prediction: str, answers: Sequence[str]) -> float:
+        best = 0.0
+        for answer in answers:
+            length = max(len(answer), len(prediction))
+            distance = levenshtein(" ".join(answer.lower().split()), " ".join(prediction.lower().split()))
+            best = max(best, 1 - distance / length if length else 1.0)
+        return best if best >= 0.5 else 0.0
+
+    definition = "ANLS, DocVQA evaluation: lower case, white space collapsed, similarities below 0.5 count 0"
+    return _each("anls", definition, predictions, references, score)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+
+
+def relaxed_accuracy(predictions: Predictions, references: References) -> Scored:
+    """ChartQA's accuracy (Masry et al. 2022, as in pix2struct): numbers within 5 % of the target, other strings equal.
+
+    "%" divides by 100; a target of 0 and numbers with thousands separators are compared as strings, case ignored.
+    """
+
+    def score(prediction: str, answers: Sequence[str]) -> float:
+        return float(any(_relaxed(prediction.strip(), answer.strip()) for answer in answers))
+
+    definition = "ChartQA relaxed accuracy: numbers within 5 % of the target, other answers equal but for case"
+    return _each("relaxed_accuracy", definition, predictions, references, score)
+
+
+def _relaxed(prediction: str, target: str) -> bool:
+    said, wanted = _number(prediction), _number(target)
+    if said is not None and wanted:
+        return abs(said - wanted) / abs(wanted) <= 0.05
+    return prediction.lower() == target.lower()
+
+
+_NORMAL = {
+    "en": "SQuAD normalisation, full-width forms and number words read as ASCII digits and letters",
+    "zh": "full-width forms, Chinese numerals, punctuation and spaces normalised",
+}
+
+
+def exact_match(predictions: Predictions, references: References, language: str, simplify: bool = False) -> Scored:
+    """Whether the normalised answer equals any reference; `simplify` reads Traditional Chinese as Simplified."""
+
+    def score(prediction: str, answers: Sequence[str]) -> float:
+        said = normalise(prediction, language, simplify)
+        return float(any(said == normalise(answer, language, simplify) for answer in answers))
+
+    return _each("exact_match", f"equal to any reference after {_NORMAL[language]}", predictions, references, score)
+
+
+def token_f1(predictions: Predictions, references: References, language: str, simplify: bool = False) -> Scored:
+    """SQuAD's F1 of the bags of tokens, the best over the references; in Chinese tokens are characters."""
+
+    def score(prediction: str, answers: Sequence[str]) -> float:
+        said = tokens(prediction, language, simplify)
+        return max((_f1(said, tokens(answer, language, simplify)) for answer in answers), default=0.0)
+
+    unit = "characters, Latin and digit runs whole" if language == "zh" else "words"
+    definition = f"F1 of the bags of {unit}, best reference, after {_NORMAL[language]}"
+    return _each("token_f1", definition, predictions, references, score)
+
+
+def _f1(said: list[str], wanted: list[str]) -> float:
+    if not said or not wanted:
+        return float(said == wanted)
+    common = (Counter(said) & Counter(wanted)).total()
+    return 2 * common / (len(said) + len(wanted))
+
+
+# Multiple choice ------------------------------------------------------------------------------------------------------
+
+
+def choice_accuracy(
+    predictions: Predictions, choices: Sequence[Sequence[str]], references: References, language: str
+) -> Scored:
+    """Whether the choice read from the answer is a right one; references are texts or letters of the right choices.
+
+    Raises UserError where a reference is none of the choices.
+    """
+    values = []
+    for number, (prediction, options, answers) in enumerate(zip(predictions, choices, references, strict=True), 1):
+        right = {reference_choice(answer, options) for answer in answers}
+        if None in right:
+            raise UserError(f"Question {number}: the answer {list(answers)} is not among the choices {list(options)}.")
+        values.append(prediction is not None and extract_choice(prediction, options, language) in right)
+    return averaged("choice_accuracy", "the choice read from the answer is right; no choice read is wrong", values)
+
+
+def extraction_failure_rate(predictions: Predictions, choices: Sequence[Sequence[str]], language: str) -> Scored:
+    """Share of the answers given from which no single choice could be read; samples without an answer do not count."""
+    import numpy as np
+
+    from harness.metrics import Metric, mean
+
+    rows = [
+        (p is not None and extract_choice(p, options, language) is None, p is not None)
+        for p, options in zip(predictions, choices, strict=True)
+    ]
+    definition = "share of the answers from which no single choice could be read"
+    metric = Metric("extraction_failure_rate", definition, mean, larger_is_better=False)
+    return Scored(metric, np.asarray(rows, dtype=np.float64).reshape(-1, 2))
+
+
+def _each(
+    name: str,
+    definition: str,
+    predictions: Predictions,
+    references: References,
+    score: Callable[[str, Sequence[str]], float],
+) -> Scored:
+    """The average of `score`, a missing answer scoring 0."""
+    pairs = zip(predictions, references, strict=True)
+    return averaged(name, definition, [0.0 if p is None else score(p, answers) for p, answers in pairs])

@@ -58,6 +58,8 @@ class TransformersAdapter(Adapter):
         from safetensors import SafetensorError
 
         arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": self.spec.trust_remote_code}
+        bars = transformers.utils.logging.is_progress_bar_enabled()
+        transformers.utils.logging.disable_progress_bar()
         try:
             processor = transformers.AutoProcessor.from_pretrained(folder, **arguments, **self.spec.processor)
             model, info = self.model_class(folder, arguments).from_pretrained(
@@ -71,6 +73,9 @@ class TransformersAdapter(Adapter):
             )
         except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
             raise UserError(f"{folder} does not load as a {type(self).__name__}: {error}") from error
+        finally:
+            if bars:
+                transformers.utils.logging.enable_progress_bar()
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])
             raise UserError(

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.transformers_base import Tensors, TransformersAdapter, move_padding_left
-from adapters.transformers_decoding import choice_likelihoods, count_tokens, generate_greedily, use_greedy_decoding
+from adapters.transformers_decoding import (
+    choice_likelihoods,
+    count_tokens,
+    generate_greedily,
+    plain_generate,
+    use_greedy_decoding,
+)
 from harness.errors import SampleError, UserError
 from harness.records import Answer, Media, Request, Route
 
@@ -97,7 +103,7 @@ class ChatModel(TransformersAdapter):
         """Greedy answers, the prompt cut off."""
         tensors = self.to_device(inputs.tensors)
         width = tensors["input_ids"].shape[1]
-        rows = generate_greedily(self.model, tensors, inputs.max_new_tokens, self.clock)[:, width:]
+        rows = generate_greedily(plain_generate(self.model), tensors, inputs.max_new_tokens, self.clock)[:, width:]
         settings = self.model.generation_config
         sent = inputs.tensors["attention_mask"].sum(dim=1).tolist()
         received = count_tokens(rows, settings.eos_token_id, settings.pad_token_id)
@@ -107,5 +113,4 @@ class ChatModel(TransformersAdapter):
     def rank(self, inputs: Prompts) -> list[np.ndarray]:
         """Mean log-likelihood of each choice's tokens as the beginning of the answer."""
         tensors = self.to_device(inputs.tensors)
-        pad = self.model.generation_config.pad_token_id
-        return choice_likelihoods(self.model, tensors, inputs.choices, pad, self.clock)
+        return choice_likelihoods(self.model, tensors, inputs.choices, self.clock)

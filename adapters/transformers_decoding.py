@@ -9,8 +9,9 @@ and their key-value cache is repeated for the choices, which costs a few decodin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,12 +70,23 @@ class _Phases:
         return scores
 
 
-def generate_greedily(model: Any, tensors: dict[str, Any], max_new_tokens: int, clock: Clock) -> torch.Tensor:
-    """Token ids int64 [n, length] as the model's `generate` returns them (some families repeat the prompt)."""
+def generate_greedily(
+    generate: Callable[..., torch.Tensor], tensors: dict[str, Any], max_new_tokens: int, clock: Clock
+) -> torch.Tensor:
+    """Token ids int64 [n, length] as a model's `generate` returns them (some families repeat the prompt)."""
     import torch
 
     with torch.no_grad(), _Phases(clock) as phases:
-        return model.generate(**tensors, max_new_tokens=max_new_tokens, logits_processor=[phases])
+        return generate(**tensors, max_new_tokens=max_new_tokens, logits_processor=[phases])
+
+
+def plain_generate(model: Any) -> Callable[..., torch.Tensor]:
+    """The library's `generate` for `model`, without its class's own wrapper (Janus's drops logits processors)."""
+    from functools import partial
+
+    from transformers import GenerationMixin
+
+    return partial(GenerationMixin.generate, model)
 
 
 def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None, pad: int | None) -> list[int]:
@@ -92,7 +104,7 @@ def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None, pad: int 
 
 
 def choice_likelihoods(
-    model: Any, tensors: dict[str, Any], choices: Sequence[Sequence[Sequence[int]]], pad: int, clock: Clock
+    model: Any, tensors: dict[str, Any], choices: Sequence[Sequence[Sequence[int]]], clock: Clock
 ) -> list[np.ndarray]:
     """For each of n prompts and each of its choices (token ids), the mean log-likelihood of the choice's tokens.
 
@@ -101,78 +113,83 @@ def choice_likelihoods(
     import numpy as np
     import torch
 
+    generate = plain_generate(model)
+    flat = [(row, tokens) for row, tokens_of_row in enumerate(choices) for tokens in tokens_of_row]
     with torch.no_grad(), clock.phase("prefill"):
-        first = model.generate(**tensors, max_new_tokens=1, return_dict_in_generate=True, output_logits=True)
-    with torch.no_grad(), clock.phase("decode"):
-        flat = [(row, tokens) for row, tokens_of_row in enumerate(choices) for tokens in tokens_of_row]
+        first = generate(**tensors, max_new_tokens=1, return_dict_in_generate=True, output_logits=True)
         logs = torch.log_softmax(first.logits[0].float(), dim=-1)
+    with torch.no_grad(), clock.phase("decode"):
         rows = torch.tensor([row for row, _ in flat], device=logs.device)
-        heads = torch.tensor([tokens[0] for _, tokens in flat], device=logs.device)
-        totals = logs[rows, heads]
+        totals = logs[rows, torch.tensor([tokens[0] for _, tokens in flat], device=logs.device)]
         longer = [i for i, (_, tokens) in enumerate(flat) if len(tokens) > 1]
         for start in range(0, len(longer), ROWS):
             part = longer[start : start + ROWS]
-            fork = _fork(model, tensors, first.past_key_values, rows[part], last=start + ROWS >= len(longer))
-            totals[part] += _forced(model, fork, [flat[i][1] for i in part], pad)
+            cache = first.past_key_values
+            cache = cache if start + ROWS >= len(longer) else copy.deepcopy(cache)
+            cache.reorder_cache(rows[part])
+            prompts = {name: tensors[name][rows[part]] for name in ("input_ids", "attention_mask")}
+            with _rope_deltas(model, rows[part]):
+                totals[part] += _continued(generate, prompts, cache, [flat[i][1] for i in part])
         lengths = torch.tensor([len(tokens) for _, tokens in flat], device=logs.device)
         means = (totals / lengths).cpu().numpy().astype(np.float32)
     return np.split(means, np.cumsum([len(tokens_of_row) for tokens_of_row in choices])[:-1])
 
 
-def _fork(model: Any, tensors: dict[str, Any], cache: Any, rows: torch.Tensor, last: bool) -> dict[str, Any]:
-    """Prompts and cache repeated as `rows` says; the cache is copied unless this is its last use.
-
-    Families with multimodal rotary positions keep an offset for each row beside the cache (`rope_deltas`).
-    """
-    import copy
-
-    cache = cache if last else copy.deepcopy(cache)
-    cache.reorder_cache(rows)
-    fork = {name: tensors[name][rows] for name in ("input_ids", "attention_mask")} | {"past_key_values": cache}
+@contextmanager
+def _rope_deltas(model: Any, rows: torch.Tensor) -> Iterator[None]:
+    """Families with multimodal rotary positions keep an offset for each row beside the cache: repeat it likewise."""
     owner = getattr(model, "model", model)
     deltas = getattr(owner, "rope_deltas", None)
     if deltas is not None:
-        fork["restore"] = deltas
-        owner.rope_deltas = deltas[rows] if deltas.shape[0] > 1 else deltas
-    return fork
+        owner.rope_deltas = deltas[rows]
+    try:
+        yield
+    finally:
+        if deltas is not None:
+            owner.rope_deltas = deltas
 
 
-def _forced(model: Any, fork: dict[str, Any], choices: Sequence[Sequence[int]], pad: int) -> torch.Tensor:
-    """The summed log-likelihood [n] of every token but the first of each choice."""
+def _continued(
+    generate: Callable[..., Any], prompts: dict[str, torch.Tensor], cache: Any, choices: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """The summed log-likelihood float32 [n] of every token but the first of each choice, behind the cached prompt."""
     import torch
 
-    device = fork["input_ids"].device
-    length = max(map(len, choices))
-    wanted = torch.tensor([[*tokens, *[pad] * (length - len(tokens))] for tokens in choices], device=device)
-    counted = torch.tensor([[i < len(tokens) for i in range(length)] for tokens in choices], device=device)
-    heads = wanted[:, :1]
-    deltas = fork.pop("restore", None)
-    totals = torch.zeros(len(choices), device=device)
-    mask = fork["attention_mask"]
-    model.generate(
-        input_ids=torch.cat([fork["input_ids"], heads], dim=1),
-        attention_mask=torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1),
-        past_key_values=fork["past_key_values"],
-        max_new_tokens=length - 1,
-        logits_processor=[_force(wanted[:, 1:], counted[:, 1:], totals)],
+    ids, mask = prompts["input_ids"], prompts["attention_mask"]
+    steps = max(map(len, choices)) - 1
+    tails = [[*tokens[1:], *[tokens[-1]] * (steps - len(tokens) + 1)] for tokens in choices]
+    wanted = torch.tensor(tails, device=ids.device)
+    counted = torch.tensor([[i < len(tokens) - 1 for i in range(steps)] for tokens in choices], device=ids.device)
+    heads = torch.tensor([tokens[:1] for tokens in choices], device=ids.device)
+    force = _Force(wanted, counted)
+    generate(
+        input_ids=torch.cat([ids, heads], dim=1),
+        attention_mask=torch.cat([mask, torch.ones_like(heads, dtype=mask.dtype)], dim=1),
+        past_key_values=cache,
+        max_new_tokens=steps,
+        logits_processor=[force],
     )
-    if deltas is not None:
-        getattr(model, "model", model).rope_deltas = deltas
-    return totals
+    return force.totals
 
 
-def _force(wanted: torch.Tensor, counted: torch.Tensor, totals: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """A logits processor that lets each row continue only as `wanted` [n, steps] and adds up `totals`."""
-    import torch
+class _Force:
+    """A logits processor that lets row i continue only with `wanted[i]` and sums the likelihood of what is `counted`.
 
-    class Force:
-        step = 0
+    Both are [n, steps]; a row whose choice is shorter repeats its last token, which is not counted.
+    """
 
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            token = wanted[:, self.step : self.step + 1]
-            logs = torch.log_softmax(scores.float(), dim=-1).gather(1, token)[:, 0]
-            totals.add_(torch.where(counted[:, self.step], logs, 0.0))
-            self.step += 1
-            return torch.full_like(scores, float("-inf")).scatter_(1, token, 0.0)
+    def __init__(self, wanted: torch.Tensor, counted: torch.Tensor) -> None:
+        import torch
 
-    return Force()
+        self.wanted, self.counted = wanted, counted
+        self.totals = torch.zeros(len(wanted), device=wanted.device)
+        self.step = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        token = self.wanted[:, self.step : self.step + 1]
+        logs = torch.log_softmax(scores.float(), dim=-1).gather(1, token)[:, 0]
+        self.totals += torch.where(self.counted[:, self.step], logs, 0.0)
+        self.step += 1
+        return torch.full_like(scores, float("-inf")).scatter_(1, token, 0.0)

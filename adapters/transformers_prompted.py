@@ -104,7 +104,7 @@ class Prompted(TransformersAdapter):
         settings = self.model.generation_config
         for group in inputs.groups:
             tensors = self.to_device(group.tensors)
-            output = generate_greedily(self.model, tensors, inputs.max_new_tokens, self.clock)
+            output = generate_greedily(self.model.generate, tensors, inputs.max_new_tokens, self.clock)
             output = output[:, self.prompt_width(output, tensors["input_ids"]) :]
             received = count_tokens(output, settings.eos_token_id, settings.pad_token_id)
             sent = group.tensors["attention_mask"].sum(dim=1).tolist()
@@ -129,8 +129,7 @@ class PromptedDecoder(Prompted):
         scores: list[np.ndarray] = [np.empty(0)] * inputs.n
         for group in inputs.groups:
             tensors = self.to_device(group.tensors)
-            pad = self.model.generation_config.pad_token_id
-            found = choice_likelihoods(self.model, tensors, group.choices, pad, self.clock)
+            found = choice_likelihoods(self.model, tensors, group.choices, self.clock)
             for row, values in zip(group.rows, found, strict=True):
                 scores[row] = values
         return scores

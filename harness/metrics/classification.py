@@ -60,12 +60,12 @@ def classification_scores(
     found = [
         averaged("accuracy", "share of samples whose label is right; no label is wrong", right),
         *_by_class(t, p, len(labels)),
-        averaged("unmapped_rate", "share of answers that are no declared label", p < 0, larger_is_better=False),
+        averaged("unmapped_rate", "share of samples without an answer that is a declared label", p < 0, larger_is_better=False),
     ]
     if scores is not None:
         if scores.shape != (len(t), len(labels)):
             raise UserError(f"{scores.shape} scores for {len(t)} samples and {len(labels)} labels.")
-        found += [_top5(t, scores), _ece(t, scores)]
+        found += [*([_top5(t, scores)] if len(labels) > 5 else []), _ece(t, scores)]
     return found
 
 
@@ -172,7 +172,7 @@ def _ece(t: np.ndarray, scores: np.ndarray) -> Scored:
     """Expected calibration error (Guo et al. 2017): statistics by bin are [confidence, right] sums and the count."""
     import numpy as np
 
-    given = ~np.isnan(scores).any(axis=1)
+    given = ~np.asarray(np.isnan(scores).any(axis=1))
     s = np.where(given[:, None], scores, 0.0).astype(np.float64)
     probabilities = s
     if not ((s[given] >= 0).all() and np.allclose(s[given].sum(axis=1), 1, atol=1e-3)):

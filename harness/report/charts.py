@@ -1,0 +1,306 @@
+"""Two charts for each task, as SVG and PNG: the headline metric with its intervals, and quality against latency.
+
+Drawn on matplotlib's figures without pyplot, so that nothing global is left behind. Origin is told by colour (Okabe
+and Ito's, told apart by every kind of colour vision) and by marker. SVG text stays text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report import formats, labels, tables
+from harness.report.document import Figure
+from harness.report.fonts import families
+from harness.report.formats import file_stem
+from harness.report.summary import Cell, Group, Summary, number
+from harness.report.words import Words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+INK, GRID, PAPER = "#1a1b1c", "#d3d4d5", "#fefdfe"
+"""Colours that occur nowhere else, so that a page can put its own in their place."""
+COLOURS = {"in-house": "#d55e00", "domestic": "#0072b2", "international": "#009e73", "reference": "#767676"}
+MARKERS = {"in-house": "D", "domestic": "o", "international": "^"}
+_DASHES = ("--", ":", "-.")
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.unicode_minus": False,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_ACROSS = 3
+"""Panels beside one another at most."""
+_WIDTHS = (5.6, 3.7, 3.2)
+"""Of a panel, in inches, with one, two or three beside one another."""
+
+
+def draw(summary: Summary, folder: Path, words: Words) -> tuple[dict[str, str], dict[str, list[Figure]]]:
+    """Draw all charts into `folder` (NAME.svg and NAME.png); returns the SVG texts by name and the figures by task."""
+    from matplotlib import rc_context
+
+    texts = [cell.label for cell in summary.cells] + [group.name for group in summary.groups]
+    texts += [words(key) for key in ("axis_latency", "in-house", "en", "zh", "domestic", "frontier")]
+    fonts, words = families(texts, words)
+    svgs: dict[str, str] = {}
+    figures: dict[str, list[Figure]] = {}
+    with rc_context(_SETTINGS | {"font.family": fonts}):
+        for task in summary.tasks:
+            groups = [group for group in summary.groups if group.task == task]
+            for kind, draw_one in (("quality", _quality), ("latency", _latency)):
+                canvas = draw_one(groups, words)
+                if canvas is None:
+                    continue
+                stem = file_stem(f"{task}.{kind}")
+                svgs[stem] = _save(canvas, folder / stem)
+                figures.setdefault(task, []).append(Figure(stem, words(f"chart_{kind}", task=words.name(task))))
+    return svgs, figures
+
+
+def _save(canvas: Canvas, path: Path) -> str:
+    """Write both files; the SVG has no date, and ids from its name alone, so that equal runs give equal files."""
+    from matplotlib import rc_context
+
+    svg = path.with_name(path.name + ".svg")
+    with rc_context({"svg.hashsalt": path.name}):
+        canvas.savefig(svg, metadata={"Date": None, "Creator": None})
+    canvas.savefig(path.with_name(path.name + ".png"), dpi=130)
+    return svg.read_text("utf-8")
+
+
+def _panels(count: int, left: float, width: float, height: float) -> tuple[Canvas, list[Axes]]:
+    """`count` panels in rows of up to _ACROSS, each width x height inches with `left` inches for what stands beside it.
+
+    Laid out by hand: matplotlib's own layout engines draw every chart several times over.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    right, top, bottom, legend = 0.6, 0.42, 0.55, 0.4
+    across = min(count, _ACROSS)
+    down = math.ceil(count / across)
+    wide, tall = across * (left + width + right), down * (top + height + bottom) + legend
+    canvas = Canvas(figsize=(wide, tall))
+    FigureCanvasAgg(canvas)
+    axes = []
+    for position in range(count):
+        row, column = divmod(position, across)
+        x, y = column * (left + width + right) + left, tall - (row + 1) * (top + height + bottom) + bottom
+        axes.append(canvas.add_axes((x / wide, y / tall, width / wide, height / tall)))
+    return canvas, axes
+
+
+# Quality --------------------------------------------------------------------------------------------------------------
+
+
+def _quality(groups: Sequence[Group], words: Words) -> Canvas | None:
+    """Bars from best to worst with 95 % intervals, reference rows as lines across."""
+    groups = [group for group in groups if any(cell.score.value is not None for cell in group.models)]
+    if not groups:
+        return None
+    most = max(len(group.models) for group in groups)
+    left = 0.3 + max(_inches(_short(cell.label)) for group in groups for cell in group.models)
+    canvas, axes = _panels(len(groups), left, _WIDTHS[min(len(groups), _ACROSS) - 1], 0.27 * most + 0.1)
+    for axis, group in zip(axes, groups, strict=True):
+        _bars(axis, group, most, words)
+    _legend(canvas, groups, words)
+    return canvas
+
+
+def _bars(axis: Axes, group: Group, most: int, words: Words) -> None:
+    cells = [cell for cell in group.models if cell.score.value is not None]
+    for row, cell in enumerate(cells):
+        value, colour = cell.score.value or 0.0, COLOURS[cell.origin]
+        axis.barh(row, value, height=0.62, color=colour, alpha=0.32, linewidth=0)
+        if cell.score.low is not None and cell.score.high is not None:
+            axis.plot([cell.score.low, cell.score.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axis.plot([value], [row], marker=MARKERS[cell.origin], color=colour, markersize=5, linestyle="none")
+        text = formats.metric(value, cell.headline)
+        axis.text(1.015, row, text, transform=axis.get_yaxis_transform(), va="center", ha="left", fontsize=8)
+    for position, cell in enumerate(group.references):
+        if cell.score.value is not None:
+            axis.axvline(
+                cell.score.value, color=COLOURS["reference"], linestyle=_DASHES[position % len(_DASHES)], linewidth=1.2
+            )
+    axis.set_yticks(range(len(cells)), [f"{tables.mark(cell, group)} {_short(cell.label)}".strip() for cell in cells])
+    axis.set_ylim(most - 0.4, -0.6)
+    top = max(
+        [cell.score.high or cell.score.value or 0.0 for cell in cells]
+        + [cell.score.value or 0.0 for cell in group.references]
+    )
+    share = tables.shade(1.0, group.headline) is not None
+    axis.set_xlim(0, 1 if share and top > 0.5 else (top or 1) * 1.06)
+    axis.grid(axis="x", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_title(tables.title(group, words, short=True), fontsize=9.5, loc="left")
+    axis.set_xlabel(group.headline, fontsize=8.5)
+
+
+# Quality against latency ----------------------------------------------------------------------------------------------
+
+
+def _latency(groups: Sequence[Group], words: Words) -> Canvas | None:
+    """A point for each model and the frontier of those that none beats in both; a panel for each machine."""
+    shown = [(group, machine, cells) for group in groups for machine, cells in _timed(group)]
+    if not shown:
+        return None
+    canvas, axes = _panels(len(shown), 0.7, 1.15 * _WIDTHS[min(len(shown), _ACROSS) - 1], 3.3)
+    for axis, (group, machine, cells) in zip(axes, shown, strict=True):
+        _scatter(axis, group, machine if len(group.machines) > 1 else "", cells, words)
+    _legend(canvas, [group for group, _, _ in shown], words, frontier=True)
+    for axis, (_, _, cells) in zip(axes, shown, strict=True):
+        _name(axis, cells)
+    return canvas
+
+
+def _timed(group: Group) -> Iterator[tuple[str, list[Cell]]]:
+    """The models with a latency and a score, machine by machine."""
+    for machine in group.machines:
+        cells = [
+            cell
+            for cell in group.models
+            if cell.machine == machine
+            and (number(cell.latency.get("p50_ms")) or 0) > 0
+            and cell.score.value is not None
+        ]
+        if cells:
+            yield machine, cells
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (latency, quality) points: those to which no other is equal or better in both; fastest first."""
+    kept: list[tuple[float, float]] = []
+    for latency, quality in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not kept or quality > kept[-1][1]:
+            kept.append((latency, quality))
+    return kept
+
+
+def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], words: Words) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    points = [_point(cell) for cell in cells]
+    edge = frontier(points)
+    low, high = min(x for x, _ in points), max(x for x, _ in points)
+    room = max((high / low) ** 0.12, 1.5)
+    low, high = low / room, high * room
+    corners = [
+        corner for (x, y), (_, below) in zip(edge, [edge[0], *edge], strict=False) for corner in ((x, below), (x, y))
+    ]
+    axis.plot(
+        [x for x, _ in corners] + [high],
+        [y for _, y in corners] + [edge[-1][1]],
+        color=COLOURS["reference"],
+        linewidth=1,
+    )
+    for cell, (x, y) in zip(cells, points, strict=True):
+        bounds = [y if cell.score.low is None else cell.score.low, y if cell.score.high is None else cell.score.high]
+        axis.plot([x, x], bounds, color=COLOURS[cell.origin], linewidth=1, alpha=0.45)
+        axis.plot([x], [y], marker=MARKERS[cell.origin], color=COLOURS[cell.origin], markersize=6.5, linestyle="none")
+    ys = [bound for cell in cells for bound in (cell.score.low, cell.score.value, cell.score.high) if bound is not None]
+    margin = max(0.08 * (max(ys) - min(ys)), 0.03 * max(max(ys), 1e-9))
+    axis.set_ylim(max(0.0, min(ys) - margin), max(ys) + margin)
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    axis.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.grid(linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.set_xlabel(words("axis_latency"), fontsize=8.5)
+    axis.set_ylabel(group.headline, fontsize=8.5)
+    heading = tables.title(group, words, short=True)
+    axis.set_title(f"{heading}\n{_short(machine, 60)}" if machine else heading, fontsize=9.5, loc="left")
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers between `low` and `high` for a log scale: 1, 2, 5 of each decade, thinned to at most eight."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(found) <= 8:
+            break
+    if len(found) < 2:
+        found = [float(f"{value:.2g}") for value in (low * 1.05, math.sqrt(low * high), high / 1.05)]
+    return found
+
+
+def _name(axis: Axes, cells: Sequence[Cell]) -> None:
+    """Write each model's name beside its point, clear of the lines, with a line of its own where it went farther."""
+    renderer: Any = axis.figure.canvas.get_renderer()  # type: ignore[union-attr]
+    written = [axis.text(0, 0, _short(cell.label), fontsize=8, transform=None) for cell in cells]
+    extents = [text.get_window_extent(renderer) for text in written]
+    points = [tuple(axis.transData.transform(_point(cell))) for cell in cells]
+    frame, reach = axis.bbox, 0.075 * axis.figure.dpi  # type: ignore[union-attr]
+    lines = [
+        line.get_transform().transform(line.get_path().vertices)
+        for line in axis.lines
+        if line.get_linestyle() != "None"
+    ]
+    sizes = [(extent.width, extent.height) for extent in extents]
+    boxes = labels.place(
+        points, sizes, (frame.x0, frame.y0, frame.x1, frame.y1), reach, [line.tolist() for line in lines]
+    )
+    for text, box, (x, y) in zip(written, boxes, points, strict=True):
+        text.set_transform(axis.transData)
+        left, middle = axis.transData.inverted().transform((box[0], (box[1] + box[3]) / 2))
+        text.set_position((left, middle))
+        text.set_verticalalignment("center_baseline")
+        near = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
+        if math.dist(near, (x, y)) > 1.6 * reach:
+            ends = axis.transData.inverted().transform([(x, y), near])
+            axis.plot(ends[:, 0], ends[:, 1], color=INK, linewidth=0.5, alpha=0.6)
+
+
+def _point(cell: Cell) -> tuple[float, float]:
+    return float(cell.latency["p50_ms"]), cell.score.value or 0.0
+
+
+# Both -----------------------------------------------------------------------------------------------------------------
+
+
+def _legend(canvas: Canvas, groups: Sequence[Group], words: Words, frontier: bool = False) -> None:
+    from matplotlib.lines import Line2D
+
+    present = {cell.origin for group in groups for cell in group.models}
+    handles = [
+        Line2D([], [], color=COLOURS[origin], marker=MARKERS[origin], linestyle="none", label=words.name(origin))
+        for origin in MARKERS
+        if origin in present
+    ]
+    if frontier:
+        handles.append(Line2D([], [], color=COLOURS["reference"], linewidth=1, label=words("frontier")))
+    else:
+        names = dict.fromkeys((place, cell.label) for group in groups for place, cell in enumerate(group.references))
+        for place, name in names:
+            dash = _DASHES[place % len(_DASHES)]
+            handles.append(
+                Line2D([], [], color=COLOURS["reference"], linestyle=dash, linewidth=1.2, label=_short(name))
+            )
+    canvas.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8.5)
+
+
+def _inches(text: str) -> float:
+    """About how wide a label of the default size is."""
+    return sum(0.128 if ord(c) >= 0x2E80 else 0.08 for c in text)
+
+
+def _short(text: str, limit: int = 34) -> str:
+    return formats.clean(text, limit)

@@ -1,0 +1,61 @@
+"""A font for Chinese labels: matplotlib draws boxes for what its own font lacks, and a bare machine has no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cache
+
+from harness.report.words import Words
+
+_USUAL = (
+    "Noto Sans CJK",
+    "Source Han Sans",
+    "PingFang",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "WenQuanYi",
+    "SimHei",
+    "Heiti",
+)
+"""Looked at first: reading every installed font's character map takes long."""
+
+
+def families(texts: Iterable[str], words: Words) -> tuple[list[str], Words]:
+    """Font families, in the order in which a character is looked up, that can draw `texts`, and the words to label
+    with.
+
+    Where no installed font has the Chinese characters, the words fall back to English and one warning is logged.
+    """
+    usual = ["DejaVu Sans"]
+    wanted = frozenset(c for text in texts for c in text if ord(c) >= 0x2E80)
+    if not wanted:
+        return usual, words
+    family = _having(wanted)
+    if family is not None:
+        return [*usual, family], words
+    logging.getLogger(__name__).warning(words("no_font"))
+    return usual, Words("en")
+
+
+@cache
+def _having(wanted: frozenset[str]) -> str | None:
+    """The first installed family, upright and of normal weight, whose character map holds all of `wanted`."""
+    from matplotlib import font_manager, ft2font
+
+    fonts = [
+        font
+        for font in font_manager.fontManager.ttflist
+        if font.style == "normal" and font.weight in (400, "normal", "regular")
+    ]
+    place = {usual: position for position, usual in enumerate(_USUAL)}
+    fonts.sort(key=lambda font: min((p for usual, p in place.items() if usual in font.name), default=len(_USUAL)))
+    codes = {ord(c) for c in wanted}
+    for font in fonts:
+        try:
+            found = ft2font.FT2Font(font.fname).get_charmap()
+        except (OSError, RuntimeError):
+            continue
+        if codes <= found.keys():
+            return font.name
+    return None

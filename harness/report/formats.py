@@ -1,0 +1,98 @@
+"""How numbers and foreign text are written, the same in every output: so a figure reads alike wherever it stands."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+from harness.report.summary import Number, number
+
+NONE = "—"
+"""Undefined or unknown."""
+_COUNTED = ("median_rank",)
+"""Metrics that count something, in contrast to shares and scores."""
+
+
+def metric(value: float | None, name: str = "") -> str:
+    """Three decimals as in summary.json; a median rank as a plain number."""
+    if value is None:
+        return NONE
+    return f"{value:,.1f}".removesuffix(".0") if name.endswith(_COUNTED) else f"{value:.3f}"
+
+
+def interval(score: Number, name: str = "") -> str:
+    """Such as [0.701, 0.767], or — without one."""
+    if score.low is None or score.high is None:
+        return NONE
+    return f"[{metric(score.low, name)}, {metric(score.high, name)}]"
+
+
+def with_interval(score: Number, name: str = "") -> str:
+    if score.low is None or score.high is None:
+        return metric(score.value, name)
+    return f"{metric(score.value, name)} {interval(score, name)}"
+
+
+def quantity(value: Any) -> str:
+    """Milliseconds, rates, seconds: three significant figures, thousands separated, nothing after them."""
+    value = number(value)
+    if value is None:
+        return NONE
+    for limit, digits in ((99.95, 0), (9.995, 1)):
+        if abs(value) >= limit:
+            return f"{value:,.{digits}f}"
+    return f"{value:.2f}"
+
+
+def count(value: Any) -> str:
+    value = number(value)
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def share(value: Any) -> str:
+    """A share as a percentage; never rounded up to 100 nor down to 0, so that one failure in a thousand still shows."""
+    value = number(value)
+    if value is None:
+        return NONE
+    percent = round(100 * value, 1)
+    if value < 1:
+        percent = min(percent, 99.9)
+    if value > 0:
+        percent = max(percent, 0.1)
+    return f"{percent:.1f}".removesuffix(".0") + " %"
+
+
+def probability(value: Any) -> str:
+    """A p-value."""
+    value = number(value)
+    if value is None:
+        return NONE
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def signed(value: Any) -> str:
+    value = number(value)
+    return NONE if value is None else f"{value:+.3f}"
+
+
+_BREAKS = re.compile(r"[\s\u2028\u2029\x85]+")
+
+
+def clean(text: Any, limit: int = 0) -> str:
+    """Foreign text (a model's output, an error) on one line, without characters that steer a terminal or a reader's
+    eye.
+
+    Control characters and bidirectional overrides become U+FFFD. With `limit`, longer text is cut and ends in "…".
+    """
+    text = _BREAKS.sub(" ", str(text)).strip()
+    text = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI else c for c in text)
+    return text if not limit or len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+
+
+def file_stem(name: str) -> str:
+    """`name` as part of a file name on any system."""
+    return re.sub(r"[^\w.\-+]", "_", name).strip(".") or "_"

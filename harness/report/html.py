@@ -1,0 +1,137 @@
+"""The report as one HTML file: no script, no request to anywhere, charts inlined, light and dark as the reader's
+system has it.
+
+Everything that comes from a run goes through `html.escape`, a model's output first of all; the page's policy forbids
+scripts and outside requests besides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+
+from harness.report import formats
+from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
+from harness.report.markdown import said
+from harness.report.samples import Example
+from harness.report.tables import Table
+from harness.report.words import Words
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def render(blocks: Sequence[Block], svgs: Mapping[str, str], words: Words) -> str:
+    """The whole page; `svgs` are the charts' files by stem, as matplotlib wrote them."""
+    style = files("harness.report").joinpath("style.css").read_text("utf-8")
+    title = next((block.text for block in blocks if isinstance(block, Heading)), "")
+    headings = [block for block in blocks if isinstance(block, Heading) and block.level == 2]
+    links = "".join(f'<a href="#{_anchor(heading.text)}">{_text(heading.text)}</a>' for heading in headings)
+    body = "\n".join(_block(block, svgs, words) for block in blocks)
+    lines = [
+        "<!DOCTYPE html>",
+        f'<html lang="{"zh-CN" if words.language == "zh" else "en"}">',
+        '<head>\n<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{_text(title)}</title>",
+        f"<style>\n{style}</style>\n</head>",
+        f"<body>\n<nav>{links}</nav>\n<main>\n{body}\n</main>\n</body>\n</html>\n",
+    ]
+    return "\n".join(lines)
+
+
+def _text(text: str) -> str:
+    return escape(formats.clean(text))
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")
+
+
+def _block(block: Block, svgs: Mapping[str, str], words: Words) -> str:
+    match block:
+        case Heading():
+            anchor = f' id="{_anchor(block.text)}"' if block.level == 2 else ""
+            return f"<h{block.level}{anchor}>{_text(block.text)}</h{block.level}>"
+        case Text():
+            return f'<p class="{"strong" if block.strong else "note"}">{_text(block.text)}</p>'
+        case Points():
+            return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in block.items) + "</ul>"
+        case Figure():
+            svg = inline_svg(svgs[block.stem], block.stem, block.alt)
+            return f"<figure>{svg}</figure>"
+        case Samples():
+            return (
+                '<div class="samples">' + "\n".join(_example(example, words) for example in block.examples) + "</div>"
+            )
+        case Fold():
+            inner = "\n".join(_block(inner, svgs, words) for inner in block.blocks)
+            return f"<details><summary>{_text(block.title)}</summary>\n{inner}\n</details>"
+        case Table():
+            return _table(block)
+
+
+_LONG = 40
+"""A column with a longer text than this may break its lines; figures and names never do."""
+
+
+def _table(table: Table) -> str:
+    kinds = [
+        "r" if column.right else "w" if max((len(row.cells[i]) for row in table.rows), default=0) > _LONG else ""
+        for i, column in enumerate(table.columns)
+    ]
+    sides = [f' class="{kind}"' if kind else "" for kind in kinds]
+    head = "".join(f'<th scope="col"{sides[i]}>{_text(column.title)}</th>' for i, column in enumerate(table.columns))
+    lines = []
+    for row in table.rows:
+        cells = [f'<th scope="row"{sides[0]}>{_text(row.cells[0])}</th>']
+        for i, text in enumerate(row.cells[1:], start=1):
+            shade = row.shades[i] if row.shades else None
+            style = f' style="--v:{shade:.3f}"' if shade is not None else ""
+            cells.append(f"<td{sides[i]}{style}>{_text(text)}</td>")
+        lines.append(f'<tr class="{row.kind}">' if row.kind else "<tr>")
+        lines.append("".join(cells) + "</tr>")
+    body = "\n".join(lines)
+    table_ = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{table_}</div>'
+
+
+def _example(example: Example, words: Words) -> str:
+    asked = example.asked
+    facts = [asked.id, *(f"{key}: {value}" for key, value in asked.slices.items()), *asked.media]
+    lines = [f"<h5><bdi>{_text(formats.clean(asked.question or asked.id, 300))}</bdi></h5>"]
+    lines.append(f'<p class="ids">{" · ".join(f"<bdi>{_text(formats.clean(fact, 120))}</bdi>" for fact in facts)}</p>')
+    if asked.choices:
+        lines.append(
+            f"<p>{_text(words('choices_are'))}: <bdi>{_text(formats.clean(' / '.join(asked.choices), 300))}</bdi></p>"
+        )
+    if asked.references:
+        unique = " / ".join(dict.fromkeys(asked.references))
+        lines.append(f"<p>{_text(words('references_are'))}: <bdi>{_text(formats.clean(unique, 300))}</bdi></p>")
+    lines.append("<dl>")
+    for reply in example.replies:
+        kind, sign = {True: ("right", "✓"), False: ("wrong", "✗"), None: ("open", "·")}[reply.right]
+        lines.append(
+            f'<dt class="{kind}"><span>{sign}</span> <bdi>{_text(said(reply.record, words))}</bdi></dt>'
+            f"<dd>{_text(', '.join(reply.models))}</dd>"
+        )
+    return "<article>" + "\n".join(lines) + "</dl></article>"
+
+
+def inline_svg(svg: str, stem: str, alt: str) -> str:
+    """A chart for a page with others: no XML head, ids of its own, and the page's colours for the sentinel ones."""
+    from harness.report.charts import GRID, INK
+
+    svg = svg[svg.index("<svg") :].rstrip()
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    prefix = re.sub(r"\W", "-", stem)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = svg.replace(INK, "currentColor").replace(GRID, "var(--line)")
+    size = re.search(r'width="([\d.]+)pt"', svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[\d.]+pt"', r"\1", svg, count=1)
+    width = f"max-width:{float(size[1]) * 4 / 3:.0f}px" if size else ""
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}" style="{width}"', 1)

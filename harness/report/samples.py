@@ -1,0 +1,152 @@
+"""A few samples of each group, with the models' answers side by side: the faces behind the figures.
+
+Which ones is decided by a hash of the sample's id, so that all models are asked for the same ones, a report made
+again shows the same, and files of any length are read in one pass that keeps little.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.metrics.text import normalise
+from harness.records import Record
+from harness.report.summary import Cell, Group
+
+DRAWN = 150
+"""Samples looked at for each group."""
+SHOWN = 6
+"""Samples shown of these."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer and the models that gave it."""
+
+    record: Record
+    right: bool | None
+    """None where a mark would mislead: a caption that is not word for word a reference."""
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample and what each model made of it, the right answers first."""
+
+    asked: Record
+    """Any model's record: question, references, choices, slices."""
+    replies: tuple[Reply, ...]
+
+
+def examples(group: Group) -> list[Example]:
+    """At most SHOWN samples, those first on which the models part, no two of one kind while there are others.
+
+    Raises UserError for a records file with a line that is no record (a torn last line is left out, as on resume).
+    """
+    drawn = {cell.label: _draw(cell) for cell in group.models}
+    drawn = {label: records for label, records in drawn.items() if records}
+    if not drawn:
+        return []
+    ids = dict.fromkeys(id_ for records in drawn.values() for id_ in records)
+    found = [_example(id_, drawn, group) for id_ in sorted(ids, key=_hash)]
+    return _choose(found)
+
+
+def matches(record: Record, task: str, language: str) -> bool | None:
+    """Whether the answer equals a reference, normalised as for exact match, or a query's true match came first."""
+    if record.error is not None:
+        return False
+    if record.retrieval is not None:
+        return record.retrieval.get("rank") == 1
+    if record.answer is None or not record.references:
+        return None
+    same = normalise(record.answer, language) in {normalise(reference, language) for reference in record.references}
+    return (same or None) if task == "captioning" else same
+
+
+def _draw(cell: Cell) -> dict[str, Record]:
+    """The records of the DRAWN ids with the smallest hash; none where the cell kept no file."""
+    path = cell.folder / "records.jsonl" if cell.folder else None
+    if path is None or not path.is_file():
+        return {}
+    kept: list[tuple[int, int, str]] = []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for position, line in enumerate(lines):
+            if not line.endswith("\n"):
+                break
+            entry = (-_hash(_id(line, path, position)), -position, line)
+            if len(kept) < DRAWN:
+                heapq.heappush(kept, entry)
+            elif entry > kept[0]:
+                heapq.heapreplace(kept, entry)
+    records = {}
+    for _, position, line in sorted(kept, reverse=True):
+        try:
+            record = Record.from_json(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {1 - position}, is no record: {error}. Restore the file or run again."
+            ) from None
+        records[record.id] = record
+    return records
+
+
+def _id(line: str, path: Path, position: int) -> str:
+    try:
+        return json.loads(line)["id"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}, line {position + 1}, is no record: {error}. Restore the file or run again.") from None
+
+
+def _hash(id_: str) -> int:
+    return zlib.crc32(id_.encode("utf-8", "surrogatepass"))
+
+
+def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Example:
+    given: dict[tuple[str | None, str | None, str], list[str]] = {}
+    first: dict[tuple[str | None, str | None, str], Record] = {}
+    for label, records in drawn.items():
+        if (record := records.get(id_)) is None:
+            continue
+        key = (record.answer, record.error, json.dumps(record.retrieval, sort_keys=True, default=str))
+        given.setdefault(key, []).append(label)
+        first.setdefault(key, record)
+    replies = [
+        Reply(first[key], matches(first[key], group.task, group.language), tuple(labels))
+        for key, labels in given.items()
+    ]
+    replies.sort(key=lambda reply: (reply.right is not True, reply.record.error is not None, -len(reply.models)))
+    return Example(replies[0].record, tuple(replies))
+
+
+def _choose(found: Sequence[Example]) -> list[Example]:
+    """Those that part the models first; with one that nobody got right and one that failed, if any."""
+
+    def parted(example: Example) -> int:
+        right = sum(len(reply.models) for reply in example.replies if reply.right)
+        return min(right, sum(len(reply.models) for reply in example.replies) - right)
+
+    telling = sorted(found, key=lambda example: -parted(example))
+    chosen: list[Example] = []
+    for wanted in (
+        lambda e: any(reply.record.error is not None for reply in e.replies),
+        lambda e: all(reply.right is False for reply in e.replies),
+    ):
+        chosen.extend([example for example in telling if wanted(example) and example not in chosen][:1])
+    kinds = {_kind(example) for example in chosen}
+    for fresh in (True, False):
+        for example in telling:
+            if len(chosen) < SHOWN and example not in chosen and (not fresh or _kind(example) not in kinds):
+                chosen.append(example)
+                kinds.add(_kind(example))
+    return sorted(chosen, key=telling.index)
+
+
+def _kind(example: Example) -> str:
+    """What the examples should differ in: the first slice value."""
+    return next(iter(example.asked.slices.values()), "")

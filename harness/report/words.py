@@ -1,0 +1,199 @@
+"""Every fixed word of a report, in English and Chinese; names of models, metrics and data sets stand as they are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from harness.errors import UserError
+
+ReportLanguage = Literal["en", "zh"]
+
+WORDS: dict[str, tuple[str, str]] = {
+    # Headings
+    "title": ("Comparison: {runs}", "模型对比：{runs}"),
+    "overview": ("At a glance", "总览"),
+    "how_to_read": ("How to read this", "如何阅读"),
+    "appendix": ("What stood behind it", "运行背景"),
+    "models": ("Models", "模型"),
+    "datasets": ("Data sets", "数据集"),
+    "prompts": ("Prompts", "提示词"),
+    "machine": ("Machine", "机器"),
+    "left_out": ("Left out", "未参与的模型"),
+    "metrics": ("Metrics", "指标"),
+    "latency": ("Latency and memory", "延迟与内存"),
+    "slices": ("By {field}", "按 {field} 细分"),
+    "pairs": ("The best against each other model", "最佳模型与其他模型的成对检验"),
+    "samples": ("Samples", "样例"),
+    "missing": ("Not scored", "未评分"),
+    # Tasks and languages
+    "vqa": ("Visual question answering", "视觉问答"),
+    "captioning": ("Captioning", "图像描述"),
+    "retrieval": ("Retrieval", "图文检索"),
+    "classification": ("Classification", "分类"),
+    "en": ("English", "英文"),
+    "zh": ("Chinese", "中文"),
+    "ablated": ("without its {what}", "消融：{what}"),
+    # Origins, statuses
+    "in-house": ("in-house", "自研"),
+    "domestic": ("domestic", "国产"),
+    "international": ("international", "国际"),
+    "reference": ("reference", "参照"),
+    "complete": ("complete", "完成"),
+    "failed": ("failed", "失败"),
+    "skipped": ("skipped", "跳过"),
+    "interrupted": ("interrupted", "中断"),
+    # Columns
+    "model": ("model", "模型"),
+    "origin": ("origin", "来源"),
+    "route": ("route", "方式"),
+    "interval": ("95 % interval", "95 % 区间"),
+    "rank": ("rank", "名次"),
+    "answered": ("answered", "已答"),
+    "sample_count": ("samples", "样本"),
+    "failures": ("failed", "失败"),
+    "p50": ("p50 ms", "p50 毫秒"),
+    "p90": ("p90 ms", "p90 毫秒"),
+    "p95": ("p95 ms", "p95 毫秒"),
+    "p99": ("p99 ms", "p99 毫秒"),
+    "rate": ("samples/s", "样本/秒"),
+    "token_rate": ("tokens/s", "词元/秒"),
+    "first_token": ("first token ms", "首词元 毫秒"),
+    "load": ("load s", "加载 秒"),
+    "memory": ("peak MB", "峰值 MB"),
+    "batch": ("batch", "批大小"),
+    "machine_column": ("machine", "机器"),
+    "status": ("status", "状态"),
+    "reason": ("reason", "原因"),
+    "against": ("against", "对手"),
+    "difference": ("difference", "差值"),
+    "p_holm": ("p (Holm)", "p (Holm)"),
+    "shown": ("shown?", "显著？"),
+    "yes": ("yes", "是"),
+    "no": ("no", "否"),
+    "metric": ("metric", "指标"),
+    "definition": ("definition", "定义"),
+    "developer": ("developer", "开发者"),
+    "checkpoint": ("checkpoint", "权重"),
+    "parameters": ("parameters (M)", "参数 (百万)"),
+    "license": ("licence", "许可证"),
+    "dtype": ("dtype", "精度"),
+    "prompt": ("prompt", "提示词"),
+    "dataset": ("data set", "数据集"),
+    "n": ("n", "n"),
+    "fact": ("fact", "项目"),
+    "value": ("value", "值"),
+    "text": ("text", "文本"),
+    "answer": ("answer", "回答"),
+    "who": ("models", "模型"),
+    "no_answer": ("(no answer: {error})", "（无回答：{error}）"),
+    "empty_answer": ("(empty)", "（空）"),
+    "rank_answer": ("first true match at rank {rank}", "首个正确匹配排第 {rank}"),
+    "found_first": ("; found first: {ids}", "；最先检出：{ids}"),
+    "references_are": ("reference", "参考答案"),
+    "choices_are": ("choices", "选项"),
+    # Chart words
+    "chart_quality": ("{task}: headline metric with 95 % intervals", "{task}：主指标与 95 % 区间"),
+    "chart_latency": ("{task}: quality against latency", "{task}：质量与延迟"),
+    "axis_latency": ("latency p50, ms (log scale)", "延迟 p50，毫秒（对数轴）"),
+    "frontier": ("no model is both faster and better", "没有更快且更好的模型"),
+    # Sentences
+    "subtitle": (
+        "{models} models, {cells} cells complete, {missing} not scored",
+        "{models} 个模型，{cells} 个单元完成，{missing} 个未评分",
+    ),
+    "pocket": (
+        "Pocket models ({names}) are tiny, were trained here on the pocket data, and say nothing of their "
+        "families' full models.",
+        "袖珍模型（{names}）规模极小，在此处用 pocket 数据训练而成，不代表其所属系列完整模型的水平。",
+    ),
+    "best_note": (
+        "★ best of its table; ≈ not distinguishable from the best at 5 % (paired test over all samples, Holm over "
+        "all pairs). Differences between models so marked may be chance.",
+        "★ 本表最佳；≈ 与最佳在 5 % 水平上无法区分（全样本成对检验，对所有模型对作 Holm 校正）。"
+        "如此标记的模型间差异可能出于偶然。",
+    ),
+    "interval_note": (
+        "Brackets are 95 % intervals from a bootstrap over clusters (questions that share an image count as one). "
+        "They speak of the choice of samples, not of training.",
+        "方括号为 95 % 区间，来自按簇重抽样的自助法（共享图像的问题计为一簇）。区间反映样本的抽取，"
+        "不反映训练的随机性。",
+    ),
+    "failed_note": (
+        "A sample that failed counts as wrong; “answered” is the share that did not fail.",
+        "失败的样本按错误计分；“已答”为未失败样本的比例。",
+    ),
+    "reference_note": (
+        "Reference rows are no models: prior always gives the most frequent answer, chance is the exact "
+        "expectation of guessing.",
+        "参照行不是模型：prior 总给出最常见的答案，chance 为随机猜测的精确期望。",
+    ),
+    "route_note": (
+        "Route is how a model was asked: generate (it writes the answer), rank (it scores each choice), embed "
+        "(similarity).",
+        "方式即提问途径：generate（生成回答）、rank（为每个选项打分）、embed（按相似度）。",
+    ),
+    "latency_note": (
+        "Latency was measured apart from quality, one sample at a time. A percentile that the number of "
+        "measurements cannot carry is —.",
+        "延迟与质量分开测量，每次一个样本。测量次数不足以支持的百分位数记为 —。",
+    ),
+    "overview_note": (
+        "Headline metric of each table. Unlike metrics are not averaged.",
+        "各表的主指标。不同指标不作平均。",
+    ),
+    "unreliable": (
+        "† fewer than {few} clusters: the interval is not to be relied on.",
+        "† 少于 {few} 簇：区间不可靠。",
+    ),
+    "machines_note": (
+        "These rows come from different machines ({machines}); their latencies are not to be ranked together.",
+        "这些行来自不同机器（{machines}），其延迟不可一同排名。",
+    ),
+    "joined_note": (
+        "These rows come from several runs. Marks and ranks hold within one run and are not shown; `harness "
+        "compare` tests two runs sample by sample.",
+        "这些行来自多次运行。标记与名次只在单次运行内有效，此处不显示；`harness compare` 可逐样本检验两次运行。",
+    ),
+    "counts_note": (
+        "These rows are over different numbers of samples ({counts}); differences may be due to the samples.",
+        "这些行的样本数不同（{counts}），差异可能来自样本。",
+    ),
+    "hidden": ("Not shown at this width: {names}.", "此宽度下未显示：{names}。"),
+    "left_out_note": (
+        "Left out: {n} (the reasons are in summary.json and report.md).",
+        "未参与：{n} 个，原因见 summary.json 与 report.md。",
+    ),
+    "samples_note": (
+        "Drawn by a hash of the sample's id, those first on which the models part. ✓ equals a reference after "
+        "normalising case, width and punctuation (retrieval: a true match came first); the metric itself may be "
+        "finer.",
+        "按样本编号的哈希抽取，模型意见不一者优先。✓ "
+        "表示规范化大小写、全半角与标点后与某一参考答案相同（检索：正确匹配排第一）；指标本身可能更细致。",
+    ),
+    "more_slices": ("{n} more values are in {file}.", "另有 {n} 个取值，见 {file}。"),
+    "all_pairs": ("All {n} pairs are in {file}.", "全部 {n} 对见 {file}。"),
+    "nothing": ("Nothing was scored in this table.", "此表没有评分结果。"),
+    "no_font": (
+        "No installed font has the Chinese characters that the charts need; their labels are in English and some "
+        "names may show as boxes in the PNG files. Install a CJK font, such as Noto Sans CJK.",
+        "未找到含所需汉字的字体；图表标签改用英文，PNG 中部分名称可能显示为方框。请安装中日韩字体，例如 Noto Sans "
+        "CJK。",
+    ),
+}
+
+
+class Words:
+    """Looks up fixed words in one language: `words("title", runs="a")`."""
+
+    def __init__(self, language: str) -> None:
+        if language not in ("en", "zh"):
+            raise UserError(f"A report can be in en or zh, not '{language}'. Use --lang en or --lang zh.")
+        self.language = language
+        self._column = ("en", "zh").index(language)
+
+    def __call__(self, key: str, **values: object) -> str:
+        return WORDS[key][self._column].format(**values)
+
+    def name(self, name: str) -> str:
+        """A task's, language's or origin's own word; a name that has none stands as it is."""
+        return WORDS[name][self._column] if name in WORDS else name

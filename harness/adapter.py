@@ -9,9 +9,13 @@ without torch (import it inside `load`), because the command line looks at the c
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from harness.errors import UserError, nearest
 from harness.records import Answer, Request, Route
 
 if TYPE_CHECKING:
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
 class Adapter:
     """Base of all adapters. `spec.dtype` is float32, bfloat16 or float16 by the time it gets here, never "auto"."""
+
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Heavy modules that `load` will import; an engine may import them once for all models, before it forks."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -49,7 +56,11 @@ class Adapter:
 @runtime_checkable
 class Embeds(Protocol):
     def embed(self, inputs: Any) -> np.ndarray:
-        """Float32 [n, d], rows L2-normalised; row i is the joint embedding of all parts of request i."""
+        """Float32 [n, d], rows L2-normalised; row i is the joint embedding of all parts of request i.
+
+        An adapter may have an attribute `logit_scale` (float): choice scores are then cosines times it, so that their
+        softmax is the model's own confidence.
+        """
         ...
 
 
@@ -81,3 +92,28 @@ CAPABILITIES: dict[Route, type] = {"embed": Embeds, "rank": Ranks, "generate": G
 def routes_of(adapter: type) -> tuple[Route, ...]:
     """The routes an adapter class can serve, from the methods it has."""
     return tuple(route for route in CAPABILITIES if callable(getattr(adapter, route, None)))
+
+
+def locate(target: str) -> type[Adapter]:
+    """The adapter class that a config's `_target_` names; the working directory counts as a place to import from.
+
+    Raises UserError when the module or the class is not there.
+    """
+    module_name, _, class_name = target.rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise UserError(
+            f"_target_ {target}: there is no module '{error.name}'. Is its folder on PYTHONPATH?"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"_target_ '{target}' must be module.Class.") from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise UserError(f"_target_ {target}: {module_name} has no class '{class_name}'. {nearest(class_name, classes)}")
+    return found

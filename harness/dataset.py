@@ -6,7 +6,7 @@ Sources (`harness.sources`) build them; nothing here knows files or hubs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.records import Language, Modality, Sample
 
@@ -37,5 +37,24 @@ class Dataset(Sequence[Sample]):
     def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
         return self.samples[index]
 
+    def take(self, indices: Sequence[int]) -> Dataset:
+        """The same data set with only these samples, in this order."""
+        return replace(self, samples=_Taken(self.samples, indices))
+
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+
+class _Taken(Sequence[Sample]):
+    """Some samples of a sequence, still built only when asked for."""
+
+    def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
+        self.samples, self.indices = samples, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        if isinstance(index, slice):
+            return [self.samples[i] for i in self.indices[index]]
+        return self.samples[self.indices[index]]

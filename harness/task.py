@@ -7,8 +7,9 @@ adapter's class has is the route of the cell. Scoring reads records alone, so th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.dataset import Dataset
@@ -46,21 +47,82 @@ class Task(ABC):
         return next((route for route in self.routes if route in available), None)
 
     @abstractmethod
-    def request(self, sample: Sample, route: Route, prompt: PromptSpec) -> Request:
+    def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
         """What the model is asked about one sample. On the route `embed`: what is embedded as the query."""
 
-    def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[Request, ...], ...]:
-        """On the route `embed`: for each choice, the requests whose mean embedding stands for it."""
+    def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:
+        """On the route `embed`: for each choice, the texts whose mean embedding stands for it."""
         return ()
 
-    @abstractmethod
+    def choices(self, sample: Sample, dataset: Dataset) -> tuple[str, ...]:
+        """The closed set that a sample is answered from: its own, else the data set's."""
+        return sample.choices or dataset.labels
+
     def record(self, sample: Sample, answer: Answer | np.ndarray, dataset: Dataset) -> Record:
-        """The record of one answered sample: generated text, or a score for each choice."""
+        """The record of one answered sample: generated text, or a score for each choice [k]."""
+        record = blank_record(sample)
+        if isinstance(answer, Answer):
+            record.answer, record.tokens_out = answer.text, answer.tokens_out
+        else:
+            record.scores = tuple(round(float(score), 6) for score in answer)
+            record.answer = self.choices(sample, dataset)[int(answer.argmax())]
+        return record
+
+    def prior(self, dataset: Dataset) -> list[Record]:
+        """The reference row: the train split's most frequent reference (by `dataset.prior_by`), if there is one."""
+        usual = {value: Counter(seen).most_common(1)[0][0] for value, seen in dataset.prior.items() if seen}
+        if not usual:
+            return []
+        overall = Counter(reference for seen in dataset.prior.values() for reference in seen).most_common(1)[0][0]
+        records = []
+        for sample in dataset:
+            record = blank_record(sample)
+            record.answer = usual.get(sample.slices.get(dataset.prior_by, ""), overall)
+            records.append(record)
+        return records
 
     @abstractmethod
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
         """All metrics over the records, the headline first; an error counts as wrong."""
 
+    def chance(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
+        """The exact expectation of blind guessing over any cell's records; empty where it is undefined."""
+        return []
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The two sides of a retrieval cell: each unique image and text once."""
+
+    images: Mapping[str, Request]
+    """Image id -> request."""
+    texts: Mapping[str, Request]
+    text_image: Mapping[str, str]
+    """Text id -> the image it belongs to."""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """Image id -> cluster."""
+
+
+class GalleryTask(Task):
+    """A task whose queries are ranked against everything else, so vectors are kept and ranked when all are there."""
+
     @abstractmethod
-    def reference_records(self, dataset: Dataset) -> dict[str, list[Record]]:
-        """The reference rows: "prior" (and where it can be stated per sample, "chance") -> records."""
+    def gallery(self, dataset: Dataset) -> Gallery:
+        """The unique images and texts of the (possibly limited) data set, in order."""
+
+    @abstractmethod
+    def rank(self, gallery: Gallery, images: np.ndarray, texts: np.ndarray) -> list[Record]:
+        """One record a query, both ways, from float32 [n, d] and [m, d]; a row of NaN is an item that failed."""
+
+
+def blank_record(sample: Sample) -> Record:
+    """A record that repeats a sample's own fields and has no answer yet."""
+    return Record(
+        id=sample.id,
+        cluster=sample.cluster,
+        question=sample.question,
+        references=sample.references,
+        choices=sample.choices,
+        slices=dict(sample.slices),
+        media=tuple(medium.key for medium in sample.media),
+    )

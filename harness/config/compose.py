@@ -33,7 +33,7 @@ def members(group: str, config_dir: Path | None = None) -> dict[str, Path]:
 
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[RunSpec, set[str]]:
-    """The run that a command line asks for, and the names of models that were asked for only through `all` or an origin.
+    """The run that a command line asks for, and the models that were asked for only through `all` or an origin.
 
     Raises UserError for an unknown name or key, a bad type or a missing value.
     """
@@ -52,9 +52,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
     lists = [f"{group}=[{','.join(names)}]" for group, names in chosen.items()]
     lists.append(f"prompt=[{','.join(members('prompt', config_dir))}]")
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
-    for group, by_origin in implied.items():
-        run.models = {n: s for n, s in run.models.items() if n not in by_origin or s.origin in by_origin[n]}
-    return run, set(implied.get("model", {}))
+    run.models = {n: spec for n, spec in run.models.items() if n not in implied or spec.origin in implied[n]}
+    return run, set(implied)
 
 
 def _parse(override: str) -> tuple[str, str | None]:
@@ -64,7 +63,7 @@ def _parse(override: str) -> tuple[str, str | None]:
     key, sign, value = override.partition("=")
     if not sign or not key:
         raise UserError(
-            f"'{override}' is no setting: write key=value (such as task=vqa, limit=100) or ~models.NAME to leave one out."
+            f"'{override}' is no setting: write key=value (task=vqa, limit=100) or ~models.NAME to leave one out."
         )
     return key.lstrip("+"), value
 
@@ -75,10 +74,10 @@ def _split(value: str) -> list[str]:
 
 def _choose(
     selected: dict[str, list[str]], config_dir: Path | None
-) -> tuple[dict[str, list[str]], dict[str, dict[str, Sequence[str]]]]:
-    """Names by group with `all` and origins expanded; and for models that came so, the origins that were asked for."""
+) -> tuple[dict[str, list[str]], dict[str, Sequence[str]]]:
+    """Names by group with sets expanded; and the models that came through a set, each with the origins asked for."""
     chosen: dict[str, list[str]] = {}
-    implied: dict[str, dict[str, Sequence[str]]] = {"model": {}}
+    implied: dict[str, Sequence[str]] = {}
     for group, names in selected.items():
         known = members(group, config_dir)
         if not names:
@@ -92,7 +91,7 @@ def _choose(
         chosen[group] = list(dict.fromkeys(explicit + (list(known) if sets else [])))
         if group == "model" and sets:
             origins = ORIGINS if "all" in sets else tuple(sets)
-            implied["model"] = {name: origins for name in known if name not in explicit}
+            implied = {name: origins for name in known if name not in explicit}
     return chosen, implied
 
 
@@ -115,7 +114,11 @@ def _quoted(override: str, key: str, value: str | None) -> str:
     if key in ("batch_size", "limit") and value == ("auto" if key == "batch_size" else "all"):
         return f"{head}=null"
     plain = value[:1] not in "\"'[{" and not value.startswith("${")
-    if plain and value not in ("", "null") and (_TEXT_KEYS.search(key) or not re.fullmatch(r"[\w.+\-/:@%]*", value, re.A)):
+    if (
+        plain
+        and value not in ("", "null")
+        and (_TEXT_KEYS.search(key) or not re.fullmatch(r"[\w.+\-/:@%]*", value, re.A))
+    ):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'") if value.endswith("\\") or "'" in value else value
         return f"{head}='{escaped}'"
     return override

@@ -1,0 +1,187 @@
+"""The command line. Nothing heavy is imported before a command needs it: `--help` is there in a tenth of a second.
+
+Exit status: 0 all complete; 1 a cell failed or a sample did; 2 the command, the config or the form of the data is
+wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UserError
+
+EPILOG = """\
+examples:
+  harness run                                       every model here answers the pocket questions
+  harness run task=vqa model=all limit=100
+  harness run task=[retrieval,captioning] dataset=coco-363 data_dir=~/data
+  harness run model=[fusion-weighted,pocket-clip] task=all latency=off
+  harness resume                                    go on with the last interrupted run
+  harness list models
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) has gone: nothing to say and nobody to say it to
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "harness",
+        description="Compare multimodal models honestly: vqa, captioning, retrieval and classification.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run models through tasks and write a comparison",
+        description="Run models through tasks and write a comparison to RESULTS_DIR/RUN.",
+        epilog="settings: task= model= dataset= (a name, [a,b] or all; model= also in-house, domestic, international) "
+        "limit=N batch_size=auto|N latency=quick|off seed=N device=auto|cuda|mps|cpu results_dir=results run=NAME "
+        "data_dir=DIR, and any key that --cfg shows, such as models.NAME.dtype=bfloat16.",
+    )
+    run.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE", help="settings; defaults: task=vqa model=all dataset=pocket"
+    )
+    run.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
+    run.add_argument("--config-dir", type=Path, metavar="DIR", help="your own config groups (DIR/model/*.yaml ...)")
+    run.set_defaults(command=_run)
+
+    resume = commands.add_parser("resume", help="go on with an interrupted run")
+    resume.add_argument("run", nargs="?", help="its name (default: the last one that is not complete)")
+    resume.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    resume.set_defaults(command=_resume)
+
+    report = commands.add_parser("report", help="score runs again and rebuild, or join, their reports")
+    report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    report.add_argument("--lang", choices=("en", "zh"), default=None, help="the report's language")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where to write it (default: into the run)")
+    report.set_defaults(command=_report)
+
+    listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, runs")
+    listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "runs"))
+    listing.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    listing.add_argument("--config-dir", type=Path, metavar="DIR")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(command=_list)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from harness.config.compose import compose
+
+    run, implied = compose(arguments.settings, arguments.config_dir)
+    if arguments.cfg:
+        import yaml
+
+        from harness.config.specs import to_json
+
+        print(yaml.safe_dump(to_json(run), allow_unicode=True, sort_keys=False), end="")
+        return 0
+    from harness import driver, plan
+    from harness.store import RunFolder
+
+    planned = plan.make(run, implied)
+    folder = RunFolder.create(Path(run.results_dir).expanduser(), run.run)
+    driver.begin(planned, folder)
+    return _carry_out(planned, folder)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from harness import driver, plan
+    from harness.store import RunFolder, runs
+
+    names = [arguments.run, *arguments.settings] if arguments.run else list(arguments.settings)
+    results = _results_dir([name for name in names if name.startswith("results_dir=")])
+    wanted = [name for name in names if not name.startswith("results_dir=")]
+    if wanted:
+        folder = RunFolder.open(results, wanted[0])
+    else:
+        open_runs = [run for run in runs(results) if not _finished(run)]
+        if not open_runs:
+            raise UserError(f"There is no interrupted run in {results}.")
+        folder = open_runs[-1]
+    planned = plan.make(driver.resumed(folder))
+    return _carry_out(planned, folder)
+
+
+def _finished(folder) -> bool:  # noqa: ANN001 - a RunFolder, which is not imported at start-up
+    return all(folder.cell(key).outcome()["status"] in ("complete", "skipped") for key in folder.plan()["cells"])
+
+
+def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are not imported at start-up
+    """Run, summarise, print, and say where the report is."""
+    from rich.console import Console
+
+    from harness import driver, report, summary
+    from harness.progress import Progress
+
+    console = Console(stderr=True)
+    if planned.left_out:
+        reasons = sorted({entry["reason"].split(";")[0] for entry in planned.left_out})
+        console.print(
+            f"{len(planned.left_out)} models are left out ({reasons[0]}{', …' if len(reasons) > 1 else ''}); "
+            "`harness list models` shows them.",
+            highlight=False,
+        )
+    done = driver.run(planned, folder, Progress(console))
+    data = summary.write(folder, planned.run.report.language, planned.run.report.charts)
+    report.terminal(data, Console(), planned.run.report.language)
+    where = folder.path / ("report.html" if planned.run.report.charts else "summary.json")
+    print(f"\n{where}")
+    if not done:
+        where = f" results_dir={folder.path.parent}" if str(folder.path.parent) != "results" else ""
+        print(
+            f"Interrupted; everything answered is kept. Go on with: harness resume {folder.name}{where}",
+            file=sys.stderr,
+        )
+        return 130
+    failed = any(cell["status"] in ("failed", "interrupted") or cell["failed"] for cell in data["cells"])
+    return 1 if failed else 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from harness import report, summary
+    from harness.store import RunFolder, write_json
+
+    folders = [RunFolder.open(Path("results"), name) for name in arguments.runs]
+    for folder in folders:
+        write_json(folder.path / "summary.json", summary.build(folder))
+    language = arguments.lang or folders[0].plan()["config"]["report"]["language"]
+    out = report.write([folder.path for folder in folders], arguments.out, language)
+    print(out / "report.html")
+    return 0
+
+
+def _results_dir(settings: Sequence[str]) -> Path:
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key != "results_dir" or not value:
+            raise UserError(f"'{setting}': only results_dir=DIR can be set here.")
+        return Path(value).expanduser()
+    return Path("results")
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from harness import listing
+
+    rows = listing.rows(arguments.what, arguments.config_dir, _results_dir(arguments.settings))
+    listing.show(rows, arguments.json)
+    return 0

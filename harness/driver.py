@@ -1,0 +1,240 @@
+"""The driver: carries out a plan. It alone writes to the run folder, and it alone talks to the person.
+
+Events come from the engine, go to the store, and show as progress. Ctrl-C once lets the batch in hand finish, a second
+one ends at once; either way everything answered so far is on disk and `harness resume` runs only what is missing.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import harness
+from harness import machine
+from harness.adapter import locate
+from harness.config.specs import from_json, to_json
+from harness.engine.local import LocalEngine
+from harness.events import Answered, CellEnded, CellStarted, Embedded, Event, Failed, Job, Loaded
+from harness.plan import Plan, card, group_info, group_name
+from harness.progress import Progress
+from harness.store import CellStore, RunFolder, write_json
+from harness.task import Gallery, GalleryTask
+
+
+def begin(plan: Plan, folder: RunFolder) -> None:
+    """Write run.json and the cells that need no model: the prior reference rows and what is skipped."""
+    references = {f"prior/{group_name(group, plan.run.tasks[group[0]].ablate)}": group for group in plan.datasets}
+    write_json(
+        folder.path / "run.json",
+        {
+            "harness": harness.__version__,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seed": plan.run.seed,
+            "config": to_json(plan.run),
+            "machine": machine.card() | machine.describe_device(plan.device),
+            "models": {name: card(spec) for name, spec in plan.run.models.items()},
+            "datasets": {
+                name: {"license": spec.license, "homepage": spec.homepage, "source": spec.source, "split": spec.split}
+                for name, spec in plan.run.datasets.items()
+            },
+            "prompts": {spec.prompt: to_json(plan.run.prompts[spec.prompt]) for spec in plan.run.models.values()},
+            "left_out": plan.left_out,
+            "cells": [*plan.cells, *references],
+        },
+    )
+    for key, cell in plan.cells.items():
+        if cell.reason:
+            store = folder.cell(key)
+            store.begin(cell.info)
+            store.fail("skipped", cell.reason)
+    for key, group in references.items():
+        _write_prior(plan, folder.cell(key), group)
+
+
+def _write_prior(plan: Plan, store: CellStore, group: tuple[str, str, Any]) -> None:
+    dataset = plan.datasets[group]
+    records = plan.task(group[0]).prior(dataset)
+    info = {"model": "prior", "origin": "reference", "route": None, "fingerprint": {}, **group_info(plan, group)}
+    store.begin(info)
+    if records:
+        store.write_records(records)
+        store.finish({"note": f"counted on the {dataset.prior_split} split"})
+    else:
+        store.fail("skipped", "a prior is not defined for this task and data set")
+
+
+def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
+    """Run every job of the plan that is not complete yet; False if it was interrupted."""
+    modules = {name for job in plan.jobs for name in locate(job.model._target_).imports}
+    engine = LocalEngine(sorted(modules))
+    writers = {cell.key: _Writer(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
+    todo = [_remaining(job, writers) for job in plan.jobs]
+    started = time.monotonic()
+    with _interruptible(engine, progress) as interrupts:
+        progress.start(sum(cell.units for cell in plan.cells.values()), sum(w.done for w in writers.values()))
+        for job in todo:
+            if job is None:
+                continue
+            if interrupts.count:
+                break
+            progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
+            for event in engine.run(job):
+                _take(event, job, writers, progress)
+            for cell in job.cells:
+                writers[cell.key].close()
+    progress.stop()
+    facts = folder.plan()
+    facts["seconds"] = round((facts.get("seconds") or 0) + time.monotonic() - started, 2)
+    write_json(folder.path / "run.json", facts)
+    return not interrupts.count
+
+
+def _remaining(job: Job, writers: dict[str, _Writer]) -> Job | None:
+    """The job with only the cells and batches that are missing."""
+    cells = tuple(
+        replace(cell, batches=writers[cell.key].missing()) for cell in job.cells if not writers[cell.key].store.complete
+    )
+    return replace(job, cells=cells) if cells else None
+
+
+def _take(event: Event, job: Job, writers: dict[str, _Writer], progress: Progress) -> None:
+    """One event to where it belongs."""
+    match event:
+        case Loaded(seconds):
+            progress.say(f"{job.name}: loaded in {seconds:.1f} s")
+            for cell in job.cells:
+                writers[cell.key].load_s = seconds
+        case CellStarted(key):
+            progress.cell(key)
+        case Answered(key, records, seconds):
+            writers[key].answered(records, seconds)
+            progress.advance(len(records))
+        case Embedded(key):
+            writers[key].embedded(event)
+            progress.advance(len(event.ids))
+        case CellEnded(key):
+            writers[key].finish(event)
+        case Failed(None, reason):
+            progress.warn(reason)
+            for cell in job.cells:
+                if not writers[cell.key].store.complete:
+                    writers[cell.key].store.fail("failed", reason)
+        case Failed(key, reason):
+            progress.warn(f"{key}: {reason}")
+            writers[str(key)].store.fail("failed", reason)
+
+
+class _Writer:
+    """What the driver keeps of one cell while it runs."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, job: Job, key: str) -> None:
+        self.cell = plan.cells[key]
+        self.job = next(cell for cell in job.cells if cell.key == key)
+        self.store = folder.cell(key)
+        self.store.begin(self.cell.info)
+        self.task = plan.task(self.cell.info["task"])
+        self.dataset = plan.datasets[self.cell.info["task"], self.cell.info["dataset"], self.cell.info["language"]]
+        self.gallery: Gallery | None = self.task.gallery(self.dataset) if isinstance(self.task, GalleryTask) else None
+        self.load_s: float | None = None
+        self.seconds = 0.0
+        self.units = 0
+        self.done = sum(stop - start for start, stop in self.job.batches) if self.store.complete else 0
+
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """Batches still to run; what is on disk of a half-finished one is dropped, as it is run again whole."""
+        if self.gallery is not None:
+            return self._missing_vectors(self.gallery)
+        have = {record.id for record in self.store.records()}
+        if not have:
+            self.store.keep(set())
+            return self.job.batches
+        missing, whole = [], set()
+        for start, stop in self.job.batches:
+            ids = {self.dataset[i].id for i in range(start, stop)}
+            if ids <= have:
+                whole |= ids
+                self.done += stop - start
+            else:
+                missing.append((start, stop))
+        self.store.keep(whole)
+        return tuple(missing)
+
+    def _missing_vectors(self, gallery: Gallery) -> tuple[tuple[int, int], ...]:
+        images = len(gallery.images)
+        missing = []
+        for side, low in (("image", 0), ("text", images)):
+            have = low + len(self.store.vectors(side)[0])
+            own = [b for b in self.job.batches if (b[0] >= images) == (side == "text")]
+            whole = max((stop for _, stop in own if stop <= have), default=low)
+            self.store.keep_vectors(side, whole - low)
+            self.done += whole - low
+            missing += [batch for batch in own if batch[1] > whole]
+        return tuple(missing)
+
+    def answered(self, records: list[Any], seconds: float) -> None:
+        self.store.append(records)
+        self.seconds += seconds
+        self.units += len(records)
+
+    def embedded(self, event: Embedded) -> None:
+        self.store.append_vectors(event.side, event.ids, event.rows, event.errors)
+        self.seconds += event.seconds
+        self.units += len(event.ids)
+
+    def finish(self, event: CellEnded) -> None:
+        """Rank a gallery whose vectors are all there, and close the cell."""
+        if self.gallery is not None and isinstance(self.task, GalleryTask):
+            sides = [self.store.vectors(side) for side in ("image", "text")]
+            records = self.task.rank(self.gallery, sides[0][1], sides[1][1])
+            errors = sides[0][2] | sides[1][2]
+            for record in records:
+                record.error = errors.get(record.id.partition(":")[2])
+            self.store.write_records(records)
+        self.store.finish(
+            {
+                "load_s": self.load_s,
+                "samples_per_s": round(self.units / self.seconds, 2) if self.seconds else None,
+                "seconds": round(self.seconds, 3),
+                "peak_memory_mb": event.peak_memory_mb and round(event.peak_memory_mb, 1),
+                "latency": event.latency,
+                "note": event.note,
+            }
+        )
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class _Interrupts:
+    """How often the person has pressed Ctrl-C."""
+
+    count = 0
+
+
+@contextmanager
+def _interruptible(engine: LocalEngine, progress: Progress) -> Iterator[_Interrupts]:
+    interrupts = _Interrupts()
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        interrupts.count += 1
+        if interrupts.count == 1:
+            progress.warn("stopping after this batch (Ctrl-C again stops now)")
+            engine.stop()
+        else:
+            engine.kill()
+
+    previous = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupts
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+
+def resumed(folder: RunFolder) -> Any:
+    """The settings that a run was started with."""
+    return from_json(folder.plan()["config"])

@@ -1,0 +1,118 @@
+"""The local engine: each job in a fresh process, so that memory is freed, load time is honest and a crash stays local.
+
+Processes are forked from a server that has imported the heavy libraries once and has never touched a device; where
+there is no fork server (Windows) they are spawned. One duplex pipe joins driver and worker: events come up, "stop" goes
+down, and its end of file tells either side that the other is gone, so no worker outlives its driver.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.events import Event, Failed, Job
+
+STOP = "stop"
+
+
+class LocalEngine:
+    """Runs one job at a time. `stop()` ends it after the batch in hand, `kill()` at once."""
+
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        self._context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload(["harness.worker", *preload])
+        self._process: Any = None
+        self._connection: Connection | None = None
+        self._stopping = False
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """The job's events; a process that ends without a word becomes a Failed event that says how it ended."""
+        if self._stopping:
+            return
+        ours, theirs = self._context.Pipe(duplex=True)
+        process = self._context.Process(target=_work, args=(job, theirs, list(sys.path)), daemon=True, name=job.name)
+        process.start()
+        theirs.close()
+        self._process, self._connection = process, ours
+        finished = False
+        try:
+            while True:
+                try:
+                    event = ours.recv()
+                except (EOFError, OSError):
+                    break
+                if event is None:
+                    finished = True
+                    break
+                yield event
+            process.join(10)
+            if not finished and not self._stopping:
+                yield Failed(None, f"{job.name}: the process {_ending(process.exitcode)}")
+        finally:
+            self._connection = None
+            ours.close()
+            if process.is_alive():
+                process.join(5)
+                process.kill()
+            process.join()
+
+    def stop(self) -> None:
+        """Let the worker finish the batch in hand, and start no other job."""
+        self._stopping = True
+        if self._connection is not None:
+            try:
+                self._connection.send(STOP)
+            except OSError:
+                return  # it has ended already
+
+    def kill(self) -> None:
+        """End the worker now."""
+        self._stopping = True
+        if self._process is not None:
+            self._process.kill()
+
+
+def _work(job: Job, connection: Connection, path: list[str]) -> None:
+    """The worker process: run the job, send its events, and end when the driver says so or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver alone decides
+    sys.path[:] = path
+    from harness import worker
+
+    stop = threading.Event()
+
+    def watch() -> None:
+        try:
+            while connection.recv() != STOP:
+                pass
+            stop.set()
+            connection.recv()  # nothing more comes: this returns when the driver is gone
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    for event in worker.run(job, stop.is_set):
+        connection.send(event)
+    connection.send(None)
+    connection.close()
+    os._exit(0)  # skip teardown: libraries' threads can take seconds to end
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "hung"
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    hint = " (often: memory ran out)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"

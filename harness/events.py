@@ -1,0 +1,102 @@
+"""What a job says while it runs: the driver, which alone writes to disk, turns these into files and progress.
+
+A job (one model with its cells) is a generator of events, so that an engine only has to carry them from wherever the
+job runs. Events are small frozen dataclasses; a cell is named by its key, which is also its folder below `cells/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
+from harness.records import Language, Record, Route
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """What a worker needs to know of one cell."""
+
+    key: str
+    task: TaskSpec
+    dataset_name: str
+    dataset: DatasetSpec
+    language: Language
+    route: Route
+    indices: tuple[int, ...] | None
+    """Positions of the drawn samples in the data set; None: all."""
+    batches: tuple[tuple[int, int], ...]
+    """Batches still to run, as half-open ranges of units (samples; for a gallery, images and then texts)."""
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model with its cells: what runs in one fresh process."""
+
+    name: str
+    model: ModelSpec
+    """With dtype resolved."""
+    prompt: PromptSpec
+    device: str
+    cells: tuple[CellJob, ...]
+    latency: LatencySpec
+    prepare_ahead: int
+    data_dir: str | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The model is on its device."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    cell: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Records of one batch, in order, errors included."""
+
+    cell: str
+    records: list[Record]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of one batch of one side of a gallery; a row of NaN failed, for the reason in `errors`."""
+
+    cell: str
+    side: Literal["image", "text"]
+    ids: list[str]
+    rows: np.ndarray
+    errors: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellEnded:
+    """All batches of the cell are done."""
+
+    cell: str
+    peak_memory_mb: float | None
+    latency: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A cell, or the whole job (`cell` None), cannot go on."""
+
+    cell: str | None
+    reason: str
+
+
+Event = Loaded | CellStarted | Answered | Embedded | CellEnded | Failed

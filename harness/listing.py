@@ -1,0 +1,120 @@
+"""What there is to run: the rows of `harness list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+
+def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str, Any]]:
+    """Rows of models, tasks, datasets, metrics or runs, as plain JSON objects."""
+    if what == "metrics":
+        return _metrics()
+    if what == "runs":
+        return _runs(results_dir)
+    from harness.config.compose import compose
+
+    run, _ = compose(["model=all", "task=all", "dataset=all"], config_dir)
+    if what == "models":
+        from harness.plan import on_this_machine
+
+        return [
+            {
+                "model": name,
+                "origin": spec.origin,
+                "developer": spec.developer,
+                "parameters_m": spec.parameters,
+                "modalities": spec.modalities,
+                "languages": spec.languages,
+                "here": on_this_machine(spec),
+                "checkpoint": _short(spec.checkpoint),
+            }
+            for name, spec in run.models.items()
+        ]
+    if what == "tasks":
+        from harness.plan import make_task
+
+        return [
+            {"task": name, "routes": list(make_task(spec._target_, spec).routes)} for name, spec in run.tasks.items()
+        ]
+    return [
+        {
+            "dataset": name,
+            "tasks": spec.tasks,
+            "languages": spec.languages,
+            "modalities": spec.modalities,
+            "split": spec.split,
+            "source": spec.source,
+            "license": spec.license,
+        }
+        for name, spec in run.datasets.items()
+    ]
+
+
+def _short(checkpoint: str) -> str:
+    """A bundled model's folder by its name alone."""
+    path = Path(checkpoint)
+    return f"bundled:{path.name}" if path.is_absolute() and path.parent.name == "weights" else checkpoint
+
+
+def _metrics() -> list[dict[str, Any]]:
+    """Every metric of every task with its definition, from scoring a few made-up records."""
+    from harness.metrics.examples import scored
+
+    return [
+        {"task": task, "metric": s.metric.name, "better": "larger" if s.metric.larger_is_better else "smaller",
+         "definition": s.metric.definition}
+        for task, found in scored().items()
+        for s in found
+    ]  # fmt: skip
+
+
+def _runs(results_dir: Path) -> list[dict[str, Any]]:
+    from harness.store import runs
+
+    found = []
+    for folder in runs(results_dir):
+        plan = folder.plan()
+        states = [folder.cell(key).outcome()["status"] for key in plan["cells"]]
+        found.append(
+            {
+                "run": folder.name,
+                "started": plan["started"],
+                "models": len(plan["models"]),
+                "cells": len(states),
+                "complete": states.count("complete"),
+                "failed": states.count("failed"),
+                "interrupted": states.count("interrupted"),
+            }
+        )
+    return found
+
+
+def show(found: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Print rows as a table or as JSON."""
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    if not found:
+        raise UserError("There are none.")
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in found[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in found:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,339 @@
+"""From a run's settings to jobs: which cells there are, what each will run, and which cannot run and why.
+
+All of it happens in the driver before any model loads, so that whatever is wrong with the command, the config or the
+form of the data is said at once. Batches are planned over the whole cell, so that a resumed run asks every batch again
+in exactly the same company.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness import machine, sources
+from harness.adapter import locate, routes_of
+from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
+from harness.dataset import Dataset
+from harness.errors import UserError
+from harness.events import CellJob, Job
+from harness.records import Language
+from harness.task import GalleryTask, Scoring, Task
+
+BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
+MEMORY_SHARE = 0.8
+"""Of the device's memory that weights may take: the rest is for activations."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A planned cell; `reason` says why it is skipped, if it is."""
+
+    key: str
+    info: dict[str, Any]
+    """cell.json."""
+    job: CellJob | None = None
+    reason: str = ""
+    units: int = 0
+
+
+@dataclass
+class Plan:
+    """Everything that will be run, and what was left out."""
+
+    run: RunSpec
+    device: str
+    jobs: list[Job] = field(default_factory=list)
+    cells: dict[str, Cell] = field(default_factory=dict)
+    datasets: dict[tuple[str, str, str], Dataset] = field(default_factory=dict)
+    """(task, data set, language) -> the samples drawn."""
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+    def task(self, name: str) -> Task:
+        return make_task(self.run.tasks[name]._target_, self.run.tasks[name])
+
+
+def make_task(target: str, spec: Any) -> Task:
+    """The task that a config names; raises UserError where there is none such."""
+    return locate(target)(spec)  # pyright: ignore[reportReturnType]
+
+
+def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ignore[reportArgumentType]
+    """Plan the run. `implied` names the models that came with `all`, of which those not at hand are left out.
+
+    Raises UserError when there is nothing to run, or a data set's form is wrong.
+    """
+    if not run.models:
+        raise UserError("No model is selected. model=all takes every model on this machine.")
+    plan = Plan(run, machine.pick_device(run.device))
+    models = dict(_at_hand(plan, implied))
+    plan.run.models = models
+    if not models:
+        raise UserError("None of the models asked for is on this machine. `harness list models` says which would be.")
+    groups = list(_groups(run))
+    for name, spec in models.items():
+        dtype = machine.pick_dtype(spec.dtype, plan.device)
+        size = spec.batch_size or run.batch_size or BATCH[plan.device.split(":")[0]]
+        cells = [_cell(plan, name, spec, group, dtype, size) for group in groups]
+        plan.cells |= {cell.key: cell for cell in cells}
+        jobs = tuple(cell.job for cell in cells if cell.job)
+        if jobs:
+            plan.jobs.append(
+                Job(
+                    name,
+                    replace(spec, dtype=dtype),
+                    run.prompts[spec.prompt],
+                    plan.device,
+                    jobs,
+                    run.latency,
+                    run.engine.prepare_ahead,
+                    run.data_dir,
+                )
+            )
+    return plan
+
+
+def _at_hand(plan: Plan, implied: set[str]) -> Iterator[tuple[str, ModelSpec]]:
+    """The models to run: those asked for by name, and of the others those whose weights are here and fit."""
+    memory = machine.free_bytes(plan.device)
+    for name, spec in plan.run.models.items():
+        if name in implied:
+            reason = _unavailable(spec, memory, machine.pick_dtype(spec.dtype, plan.device))
+            if reason:
+                plan.left_out.append({"model": name, "reason": reason, "fetch": f"harness fetch model={name}"})
+                continue
+        yield name, spec
+
+
+def _unavailable(spec: ModelSpec, memory: int, dtype: str) -> str:
+    """Why a model is not run unasked: empty if it can be."""
+    needs = (spec.parameters or 0) * 1e6 * (4 if dtype == "float32" else 2)
+    if not on_this_machine(spec):
+        return "its weights are not on this machine"
+    if needs > MEMORY_SHARE * memory:
+        return f"its weights take {needs / 2**30:.0f} GiB in {dtype}; {memory / 2**30:.0f} GiB of memory are there"
+    return ""
+
+
+def on_this_machine(spec: ModelSpec) -> bool:
+    """Whether the weights are a local folder or in the hub's cache (looked up without importing a hub library)."""
+    path = Path(spec.checkpoint).expanduser()
+    if path.is_absolute() or path.exists():
+        return path.exists()
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    snapshots = hub / ("models--" + spec.checkpoint.replace("/", "--")) / "snapshots"
+    return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
+
+
+def _groups(run: RunSpec) -> Iterator[tuple[str, str, Language]]:
+    """Task x data set x language, for the tasks that a data set is made for."""
+    count = 0
+    for task in run.tasks:
+        for name, spec in run.datasets.items():
+            if task in spec.tasks:
+                for language in spec.languages:
+                    count += 1
+                    yield task, name, language
+    if not count:
+        tasks = {name: ", ".join(spec.tasks) for name, spec in run.datasets.items()}
+        have = "; ".join(f"{name}: {for_}" for name, for_ in tasks.items())
+        raise UserError(f"None of the data sets is made for task {', '.join(run.tasks)}. They are for: {have}.")
+
+
+def _cell(
+    plan: Plan, model: str, spec: ModelSpec, group: tuple[str, str, Language], dtype: str, batch_size: int
+) -> Cell:
+    task_name, dataset_name, language = group
+    run, dataset_spec = plan.run, plan.run.datasets[dataset_name]
+    task = plan.task(task_name)
+    if group not in plan.datasets:
+        plan.datasets[group] = draw(
+            sources.load(dataset_name, dataset_spec, task_name, language, data_dir=run.data_dir), run.limit, run.seed
+        )
+    dataset = plan.datasets[group]
+    ablate = run.tasks[task_name].ablate
+    key = f"{model}/{group_name(group, ablate)}"
+    info = {
+        "model": model,
+        "origin": spec.origin,
+        **group_info(plan, group),
+        "route": None,
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "device": plan.device,
+        "prompt": spec.prompt,
+        "model_spec": to_json(spec),
+    }
+    reason = ""
+    lacking = [kind for kind in dataset.modalities if kind not in spec.modalities]
+    if language not in spec.languages:
+        reason = f"is not made for language {language}"
+    elif lacking:
+        reason = f"takes no {' and no '.join(lacking)}"
+    adapter = _adapter(spec._target_)
+    route = task.route(routes_of(adapter), dataset)
+    if not reason and route is None:
+        has = ", ".join(routes_of(adapter)) or "nothing"
+        reason = f"no route: the task uses {', '.join(task.routes)} here; the adapter can {has}"
+    if reason or route is None:
+        return Cell(key, info | {"fingerprint": {}}, reason=reason)
+    sides = [len(dataset)]
+    if isinstance(task, GalleryTask):
+        gallery = task.gallery(dataset)
+        sides = [len(gallery.images), len(gallery.texts)]
+    batches = tuple(batch_plan(sides, batch_size))
+    indices = tuple(dataset.samples.indices) if run.limit else None  # pyright: ignore[reportAttributeAccessIssue]
+    job = CellJob(key, run.tasks[task_name], dataset_name, dataset_spec, language, route, indices, batches, batch_size)
+    info["route"] = route
+    info["units"] = sum(sides)
+    info["fingerprint"] = {
+        "weights": weights_digest(spec),
+        "model settings": digest({k: v for k, v in to_json(spec).items() if k not in ("checkpoint", "batch_size")}),
+        "prompts": digest(to_json(run.prompts[spec.prompt])),
+        "data set": digest([to_json(dataset_spec), sources_digest(dataset_spec, run.data_dir)]),
+        "samples": digest([indices, sum(sides)]),
+        "batch size": batch_size,
+        "dtype": dtype,
+        "adapter source": source_digest(spec._target_),
+        "task source": source_digest(run.tasks[task_name]._target_),
+    }
+    return Cell(key, info, job, units=sum(sides))
+
+
+def group_name(group: tuple[str, str, str], ablate: str = "") -> str:
+    """The last part of a cell's key: task.dataset.language, and what was taken out."""
+    return ".".join([*group, *([ablate] if ablate else [])])
+
+
+def group_info(plan: Plan, group: tuple[str, str, Language]) -> dict[str, Any]:
+    """What cell.json says of a cell's task and data, model or no model."""
+    task_name, dataset_name, language = group
+    dataset = plan.datasets[group]
+    scoring = Scoring(language, dataset.labels, dataset.metric)
+    return {
+        "task": task_name,
+        "dataset": dataset_name,
+        "language": language,
+        "ablate": plan.run.tasks[task_name].ablate,
+        "samples": len(dataset),
+        "scoring": {"language": scoring.language, "labels": list(scoring.labels), "metric": scoring.metric},
+        "task_spec": to_json(plan.run.tasks[task_name]),
+        "seed": plan.run.seed,
+        "prior_split": dataset.prior_split,
+    }
+
+
+def _adapter(target: str) -> type:
+    """The adapter's class; whatever goes wrong in importing someone's module is told as such."""
+    try:
+        return locate(target)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"_target_ {target} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def batch_plan(sides: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of at most `size` units, none across two sides of a gallery."""
+    start = 0
+    for side in sides:
+        for low in range(start, start + side, size):
+            yield low, min(low + size, start + side)
+        start += side
+
+
+def draw(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    """At most `limit` samples as whole clusters, drawn by seed, in proportion from each stratum (the field that the
+    prior is counted by, or the label), and kept in the data set's order."""
+    if not len(dataset):
+        raise UserError(f"dataset={dataset.name} ({dataset.language}) has no samples.")
+    if limit is None:
+        return dataset
+    members: dict[str, list[int]] = defaultdict(list)
+    strata: dict[str, list[str]] = defaultdict(list)
+    for i, sample in enumerate(dataset):
+        if sample.cluster not in members:
+            label = sample.references[0] if dataset.labels and sample.references else ""
+            strata[sample.slices.get(dataset.prior_by) or label].append(sample.cluster)
+        members[sample.cluster].append(i)
+    chance = random.Random(seed)
+    order: list[tuple[float, float, str]] = []
+    for stratum in sorted(strata):
+        clusters = strata[stratum]
+        chance.shuffle(clusters)
+        order += [((k + 0.5) / len(clusters), chance.random(), cluster) for k, cluster in enumerate(clusters)]
+    taken: list[int] = []
+    for _, _, cluster in sorted(order):
+        if len(taken) + len(members[cluster]) <= limit:
+            taken += members[cluster]
+    if not taken:
+        raise UserError(f"limit={limit} is smaller than every cluster of {dataset.name}; give a larger one.")
+    return dataset.take(sorted(taken))
+
+
+def digest(value: Any) -> str:
+    """The first 16 hex digits of the sha256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(spec: ModelSpec) -> str:
+    """Of a local folder, its files' sha256; of a hub id, the id and the commit in the cache."""
+    folder = Path(spec.checkpoint).expanduser()
+    if folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return digest([(str(path.relative_to(folder)), _file_digest(path)) for path in files])
+    if folder.is_file():
+        return _file_digest(folder)[:16]
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision)
+    commit = Path(found).parent.name if isinstance(found, str) else spec.revision
+    return f"{spec.checkpoint}@{commit}"
+
+
+def sources_digest(spec: DatasetSpec, data_dir: str | None) -> str:
+    """Of a data file, its sha256; of generated data, its generator's source; of a hub's, its revision."""
+    if spec.source == "jsonl":
+        return _file_digest(sources.data_file(spec, data_dir))
+    if spec.source == "pocket":
+        return source_digest("harness.sources.pocket.load")
+    return f"{spec.path}@{spec.revision}"
+
+
+def source_digest(target: str) -> str:
+    """Sha256 of the source that a target comes from: its file, and in a package the files beside it."""
+    __import__(target.rpartition(".")[0])
+    path = Path(sys.modules[target.rpartition(".")[0]].__file__ or "")
+    files = sorted(path.parent.glob("*.py")) if (path.parent / "__init__.py").exists() else [path]
+    return digest([(file.name, _file_digest(file)) for file in files])
+
+
+def card(spec: ModelSpec) -> Mapping[str, Any]:
+    """What the report says of a model."""
+    bundled = Path(spec.checkpoint).parent.name == "weights" and "adapters" in Path(spec.checkpoint).parts
+    return {
+        "origin": spec.origin,
+        "developer": spec.developer,
+        "checkpoint": Path(spec.checkpoint).name if bundled else spec.checkpoint,
+        "revision": spec.revision,
+        "parameters": spec.parameters,
+        "license": spec.license,
+        "dtype": spec.dtype,
+        "prompt": spec.prompt,
+        "pocket": bundled,
+    }

@@ -1,0 +1,33 @@
+"""Captioning: describe the picture; scored by CIDEr and the other coco-caption metrics against human references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.metrics.captions import caption_scores
+
+from harness.config.specs import PromptSpec
+from harness.dataset import Dataset
+from harness.metrics import Scored, vqa
+from harness.metrics.hygiene import answer_hygiene
+from harness.records import Record, Request, Route, Sample
+from harness.task import Scoring, Task
+
+
+class Captioning(Task):
+    name = "captioning"
+    routes = ("generate",)
+
+    def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
+        text = prompt.captioning[sample.language]
+        parts = (*sample.media, text) if text else sample.media
+        return Request(parts, max_new_tokens=self.spec.max_new_tokens, language=sample.language)
+
+    def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
+        answers = [record.answer for record in records]
+        references = [record.references for record in records]
+        return [
+            *caption_scores(answers, references, scoring.language),
+            vqa.exact_match(answers, references, scoring.language),
+            *answer_hygiene(answers, scoring.language),
+        ]

@@ -1,0 +1,59 @@
+"""Classification: which of the data set's labels fits; by embedding, by ranking, or by asking.
+
+On the route `embed` each label is stood for by the mean of several texts (a prompt ensemble), as CLIP's zero-shot
+evaluation does. A generated answer is mapped to a label; one that maps to none is wrong and counted as unmapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.config.specs import PromptSpec
+from harness.dataset import Dataset
+from harness.metrics import Scored, averaged
+from harness.metrics.classification import classification_scores, map_to_label
+from harness.records import Record, Request, Route, Sample
+from harness.task import Scoring, Task
+
+
+class Classification(Task):
+    name = "classification"
+    routes = ("embed", "rank", "generate")
+
+    def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
+        if route == "embed":
+            return Request(sample.media, language=sample.language)
+        labels = self.choices(sample, dataset)
+        listed = (", " if sample.language == "en" else "、").join(labels)
+        text = prompt.classification[sample.language].format(question=sample.question, choices=listed).strip()
+        parts = (*sample.media, text) if text else sample.media
+        return Request(parts, labels, self.spec.max_new_tokens, language=sample.language)
+
+    def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:
+        heard = all(medium.kind == "audio" for medium in sample.media)
+        wordings = (prompt.audio_labels if heard else prompt.image_labels)[sample.language]
+        return tuple(
+            tuple(wording.format(label=label) for wording in wordings) for label in self.choices(sample, dataset)
+        )
+
+    def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
+        import numpy as np
+
+        labels = scoring.labels
+        predicted = [
+            map_to_label(record.answer, labels, scoring.language) if record.answer is not None else None
+            for record in records
+        ]
+        true = [record.references[0] for record in records]
+        scores = None
+        if records and all(record.scores is not None or record.error for record in records):
+            missing = (float("nan"),) * len(labels)
+            scores = np.array([record.scores or missing for record in records], dtype=np.float64)
+        return classification_scores(predicted, true, labels, scores)
+
+    def chance(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
+        if not scoring.labels:
+            return []
+        definition = "expectation of choosing blindly among the labels"
+        share = [1.0 / len(scoring.labels)] * len(records)
+        return [averaged("accuracy", definition, share), averaged("balanced_accuracy", definition, share)]

@@ -1,0 +1,67 @@
+"""Adapters without torch, for tests of the engine: quick to load, and able to go wrong in every way on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.adapter import Adapter
+from harness.clock import Clock
+from harness.errors import SampleError
+from harness.media import open_image
+from harness.records import Answer, Media, Request, Route
+
+
+class Toy(Adapter):
+    """Answers from the question alone. `fault` on the requests that contain `trigger`."""
+
+    def __init__(self, spec: Any, fault: str = "", trigger: str = "", delay: float = 0.0, look: bool = False) -> None:
+        super().__init__(spec)
+        self.fault, self.trigger, self.delay, self.look = fault, trigger, delay, look
+
+    def load(self, device: str, clock: Clock) -> None:
+        if self.fault == "load":
+            raise OSError("the weights are not there")
+
+    def prepare(self, requests: Sequence[Request], route: Route) -> Any:
+        if self.look:
+            for request in requests:
+                for medium in request.media("image"):
+                    open_image(medium)
+        return list(requests)
+
+    def _wait(self, requests: Sequence[Request]) -> None:
+        time.sleep(self.delay)
+        if not self.trigger or any(self.trigger in request.text for request in requests):
+            match self.fault:
+                case "raise":
+                    raise SampleError("cannot answer this one")
+                case "crash":
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                case "memory" if len(requests) > 2:
+                    raise MemoryError
+
+
+class ToyGenerator(Toy):
+    def generate(self, inputs: list[Request]) -> list[Answer]:
+        self._wait(inputs)
+        answers = [Answer("yes" if "Is" in request.text else "two", tokens_out=1) for request in inputs]
+        return answers[:-1] if self.fault == "short" else answers
+
+
+class ToyEncoder(Toy):
+    def embed(self, inputs: list[Request]) -> np.ndarray:
+        self._wait(inputs)
+        rows = np.stack([self._vector(request) for request in inputs])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def _vector(self, request: Request) -> np.ndarray:
+        keys = [part.key if isinstance(part, Media) else part for part in request.parts]
+        seed = hashlib.sha256("|".join(os.path.basename(key).split(".")[0] for key in keys).encode()).digest()
+        return np.frombuffer(seed, dtype=np.uint8).astype(np.float32) - 127.5

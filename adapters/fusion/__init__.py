@@ -1,0 +1,1 @@
+"""The in-house fusion model: text, image and audio."""

@@ -1,0 +1,206 @@
+"""The in-house fusion model behind the harness's interface: it embeds, generates, ranks and explains.
+
+A checkpoint is a folder with config.json, model.safetensors and tokenizer.json, as training writes it. A request may
+hold any subset of one text, one image and one clip; what is missing is masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.adapter import Adapter
+from harness.checkpoint import locate
+from harness.errors import SampleError, UserError
+from harness.records import Answer, Media, Request, Route
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from adapters.fusion.model import Encoded, Memory
+    from harness.clock import Clock
+    from harness.config.specs import FusionSpec
+
+
+@dataclass
+class Prepared:
+    """A batch on the host. Tensors of a modality that no request has are None."""
+
+    n: int
+    ids: Tensor | None
+    ids_mask: Tensor | None
+    pixels: Tensor | None
+    images_mask: Tensor | None
+    frames: Tensor | None
+    frames_mask: Tensor | None
+    choices: list[Tensor]
+    """By request, for `rank`: ids [choices, n], each row ended and padded."""
+    max_new_tokens: int
+
+
+class FusionAdapter(Adapter):
+    """Loads any checkpoint of the fusion model, whatever its fusion and size."""
+
+    spec: FusionSpec
+    imports = ("torch", "tokenizers", "safetensors.torch", "adapters.fusion.model", "adapters.fusion.processing")
+
+    def load(self, device: str, clock: Clock) -> None:
+        """Read the checkpoint; raises UserError when it is missing, corrupt or of another model."""
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer
+
+        from adapters.fusion.config import FusionConfig
+        from adapters.fusion.model import FusionModel
+
+        folder = locate(self.spec.checkpoint, self.spec.revision)
+        self.config = FusionConfig.read(folder)
+        for name in ("model.safetensors", "tokenizer.json"):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder} is incomplete: it has no {name}. A fusion checkpoint holds config.json, "
+                                "model.safetensors and tokenizer.json.")  # fmt: skip
+        self.device, self.dtype, self.clock = torch.device(device), getattr(torch, self.spec.dtype), clock
+        try:
+            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise UserError(f"{folder / 'tokenizer.json'} cannot be read: {error}.") from error
+        try:
+            model = FusionModel(self.config)
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            message = str(error).splitlines()
+            raise UserError(
+                f"{folder / 'model.safetensors'} does not fit its config.json: {' '.join(message[:3]).strip()} "
+                "The file is corrupt or belongs to another model."
+            ) from error
+        self.model = model.to(device=self.device, dtype=self.dtype).eval()
+
+    def close(self) -> None:
+        del self.model
+
+    def prepare(self, requests: Sequence[Request], route: Route) -> Prepared:
+        """Decode, resize, resample and tokenise. Raises SampleError for two images or two clips in one request."""
+        import torch
+
+        from adapters.fusion import processing
+
+        texts = [request.text for request in requests]
+        images = [self._image(request) for request in requests]
+        clips = [self._clip(request) for request in requests]
+        prepared = Prepared(
+            len(requests), None, None, None, None, None, None, [], max(r.max_new_tokens for r in requests)
+        )
+        if any(text.strip() for text in texts):
+            prepared.ids, prepared.ids_mask = processing.texts_to_ids(self.tokenizer, texts, self.config.max_text)
+        if any(image is not None for image in images):
+            size = self.config.image["size"]
+            prepared.pixels = torch.stack([torch.zeros(3, size, size) if i is None else i for i in images])
+            prepared.images_mask = torch.tensor([image is not None for image in images])
+        if any(clip is not None for clip in clips):
+            prepared.frames, prepared.frames_mask = processing.pad_frames(clips, self.config.audio["mels"])
+        if route == "rank":
+            limit = self.config.max_answer
+            prepared.choices = [processing.answers_to_ids(self.tokenizer, r.choices, limit) for r in requests]
+        return prepared
+
+    def _image(self, request: Request) -> Tensor | None:
+        from harness.media import open_image
+
+        from adapters.fusion.processing import image_to_pixels
+
+        medium = self._only(request, "image")
+        return None if medium is None else image_to_pixels(open_image(medium), self.config)
+
+    def _clip(self, request: Request) -> Tensor | None:
+        from harness.media import open_audio
+
+        from adapters.fusion.processing import sound_to_frames
+
+        medium = self._only(request, "audio")
+        return None if medium is None else sound_to_frames(open_audio(medium, self.config.audio["rate"]), self.config)
+
+    @staticmethod
+    def _only(request: Request, kind: Any) -> Media | None:
+        media = request.media(kind)
+        if len(media) > 1:
+            raise SampleError(f"The fusion model takes one {kind} in a request; this one has {len(media)}.")
+        return media[0] if media else None
+
+    def _encode(self, inputs: Prepared) -> dict[str, Encoded]:
+        parts: dict[str, Encoded] = {}
+        if inputs.ids is not None:
+            parts["text"] = self.model.encode_text(self._on(inputs.ids), self._on(inputs.ids_mask))
+        if inputs.pixels is not None:
+            parts["image"] = self.model.encode_image(self._on(inputs.pixels), self._on(inputs.images_mask))
+        if inputs.frames is not None:
+            parts["audio"] = self.model.encode_audio(self._on(inputs.frames), self._on(inputs.frames_mask))
+        if not parts:
+            raise SampleError("The request is empty: it has neither text nor image nor audio.")
+        return parts
+
+    def _on(self, tensor: Tensor | None) -> Any:
+        if tensor is None:
+            return None
+        tensor = tensor.to(self.device, non_blocking=True)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def _memory(self, inputs: Prepared) -> Memory:
+        with self.clock.phase("encode"):
+            return self.model.fuse(self._encode(inputs))
+
+    def embed(self, inputs: Prepared) -> np.ndarray:
+        """Float32 [n, width], rows of length one: a joint embedding of whatever parts a request has."""
+        import torch
+
+        with torch.no_grad():
+            return self.model.embed(self._memory(inputs)).cpu().numpy()
+
+    def generate(self, inputs: Prepared) -> list[Answer]:
+        """Greedy answers; `tokens_in` counts text tokens, `tokens_out` the answer's with its end."""
+        import torch
+
+        with torch.no_grad():
+            memory = self._memory(inputs)
+            with self.clock.phase("decode"):
+                rows = self.model.generate(memory, inputs.max_new_tokens)
+        sent = inputs.ids_mask.sum(1).tolist() if inputs.ids_mask is not None else [0] * inputs.n
+        texts = self.tokenizer.decode_batch(rows)
+        return [Answer(text.strip(), n, len(row) + 1) for text, n, row in zip(texts, sent, rows, strict=True)]
+
+    def rank(self, inputs: Prepared) -> list[np.ndarray]:
+        """For each request the mean log-likelihood of every choice as the decoder's answer."""
+        import torch
+
+        from adapters.fusion.model import Memory
+
+        with torch.no_grad():
+            memory = self._memory(inputs)
+            scores = []
+            with self.clock.phase("decode"):
+                for row, ids in enumerate(inputs.choices):
+                    one = Memory(memory.tokens[row].expand(len(ids), -1, -1), memory.mask[row].expand(len(ids), -1))
+                    scores.append(self.model.likelihood(one, self._on(ids)).cpu().numpy())
+        return scores
+
+    def explain(self, inputs: Prepared) -> list[dict[str, np.ndarray]]:
+        """Where the pooled embedding looks: "image_attention" [h, w], "audio_attention" [t], and "modality_weights" [3]
+        of text, image and audio: weighted fusion's own, else each modality's share of that attention."""
+        import torch
+
+        with torch.no_grad():
+            parts = self._encode(inputs)
+            found = {k: v.float().cpu().numpy() for k, v in self.model.weigh(parts, self.model.fuse(parts)).items()}
+        rows = []
+        for row in range(inputs.n):
+            told = {"modality_weights": found["weights"][row]}
+            if inputs.images_mask is not None and inputs.images_mask[row]:
+                side = int(found["image"].shape[1] ** 0.5)
+                told["image_attention"] = found["image"][row].reshape(side, side)
+            if inputs.frames_mask is not None and inputs.frames_mask[row].any():
+                kept = parts["audio"].mask[row].cpu().numpy()
+                told["audio_attention"] = found["audio"][row][kept]
+            rows.append(told)
+        return rows

@@ -1,0 +1,71 @@
+"""The fusion model's architecture as data: what `config.json` in a checkpoint says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from harness.errors import UserError, nearest
+
+Fusion = Literal["weighted", "concat", "self-attention", "cross-attention"]
+MODEL_TYPE = "harness-fusion"
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Sizes and choices. The encoders' own sizes are in `text`, `image`, `audio`; all meet at `width`."""
+
+    fusion: Fusion = "self-attention"
+    width: int = 128
+    heads: int = 4
+    fusion_layers: int = 2
+    """Layers of self- or cross-attention fusion."""
+    decoder_layers: int = 2
+    slots: int = 8
+    """Summary vectors a modality is reduced to before weighted and concat fusion."""
+    fixed_weights: tuple[float, float, float] | None = None
+    """Weighted fusion only: weights of (text, image, audio) set by the user; None learns them through a softmax."""
+    modality_dropout: float = 0.05
+    """Chance, in training, that a modality of a question is masked."""
+    vocabulary: int = 1024
+    max_text: int = 64
+    max_answer: int = 80
+    text: dict[str, Any] = field(default_factory=lambda: {"layers": 2})
+    """{"layers"} for the pocket encoder, or {"backbone": a transformers config as a dict}."""
+    image: dict[str, Any] = field(default_factory=lambda: {"size": 64, "widths": [32, 64, 96, 96]})
+    """{"size", "widths"} for the pocket ResNet, or {"size", "timm": name, "features"} ."""
+    audio: dict[str, Any] = field(default_factory=lambda: {"rate": 8000, "mels": 40, "widths": [64, 96, 128]})
+    """{"rate" (Hz), "mels", "widths"} for the pocket encoder, or {"rate", "mels", "backbone": a config as a dict}."""
+
+    def __post_init__(self) -> None:
+        if self.fusion not in get_args(Fusion):
+            raise UserError(f"Unknown fusion '{self.fusion}'. {nearest(self.fusion, get_args(Fusion))}")
+
+    def write(self, folder: Path) -> None:
+        """Write config.json."""
+        text = json.dumps({"model_type": MODEL_TYPE, **asdict(self)}, indent=1)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> FusionConfig:
+        """Read config.json; raises UserError when it is missing, unreadable or of another model."""
+        path = folder / "config.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as a fusion checkpoint's config: {error}.") from error
+        found = values.pop("model_type", None) if isinstance(values, dict) else None
+        if found != MODEL_TYPE:
+            raise UserError(
+                f"{folder} is no checkpoint of the fusion model: config.json says model_type {found!r}, not "
+                f"'{MODEL_TYPE}'. Point `checkpoint` at a folder that `harness train model=fusion-...` wrote."
+            )
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(f"{path} has an unknown key '{unknown[0]}'. {nearest(unknown[0], known)}")
+        if values.get("fixed_weights") is not None:
+            values["fixed_weights"] = tuple(values["fixed_weights"])
+        return cls(**values)

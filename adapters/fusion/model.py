@@ -1,0 +1,262 @@
+"""The in-house model: text, image and audio encoders, one of four fusions, an embedding head and a text decoder.
+
+Every modality is encoded to tokens and projected to one width. The fusion turns them into fused tokens; each modality's
+own tokens stand beside them as its residual path, so that fusion cannot wash a modality out. Everything reads this
+memory: a learned query pools it into the contrastive embedding, and the decoder attends to it to caption, to answer and
+to rank choices by log-likelihood. A modality that is missing is masked, in a whole batch (None) or in some rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapters.fusion.config import FusionConfig
+from adapters.fusion.encoders import AudioEncoder, ImageEncoder, TextEncoder
+from adapters.fusion.layers import Attention, CrossBlock, DecoderBlock, SelfBlock
+
+MODALITIES = ("text", "image", "audio")
+PAD, START, END = 0, 1, 2
+
+
+@dataclass
+class Encoded:
+    """One modality of a batch: tokens [b, n, width] and which of them are there, bool [b, n]."""
+
+    tokens: Tensor
+    mask: Tensor
+
+    def rows(self, index: Tensor) -> Encoded:
+        """The same for other rows: `index` int [k] picks (and may repeat) rows."""
+        return Encoded(self.tokens[index], self.mask[index])
+
+
+@dataclass
+class Memory:
+    """What the heads read: tokens [b, n, width], mask [b, n], and modality weights [b, 3] where the fusion has them."""
+
+    tokens: Tensor
+    mask: Tensor
+    weights: Tensor | None = None
+
+
+class Summary(nn.Module):
+    """A modality's tokens pooled into a fixed number of slots by learned queries; zeros where it is missing."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * 0.02)
+        self.norm = nn.LayerNorm(config.width)
+        self.attention = Attention(config.width, config.heads)
+
+    def forward(self, x: Encoded) -> Tensor:
+        present = x.mask.any(1)[:, None, None]
+        # A row without any token would make the softmax undefined: let it look, then discard what it saw.
+        mask = (x.mask[:, None] | ~present)[:, None]
+        return self.attention(self.queries.expand(len(x.tokens), -1, -1), self.norm(x.tokens), mask) * present
+
+
+class WeightedFusion(nn.Module):
+    """F = sum of w_i F_i over the modalities present; w is a softmax over learned logits, or fixed by the user."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.summaries = nn.ModuleDict({name: Summary(config) for name in MODALITIES})
+        fixed = config.fixed_weights
+        self.logits = nn.Parameter(
+            torch.zeros(3) if fixed is None else torch.tensor(fixed).clamp(min=1e-6).log(), requires_grad=fixed is None
+        )
+        self.block = SelfBlock(config.width, config.heads)
+
+    def forward(self, parts: dict[str, Encoded]) -> Memory:
+        present = torch.stack([parts[name].mask.any(1) for name in parts], 1)
+        logits = torch.stack([self.logits[MODALITIES.index(name)] for name in parts]).float()
+        weights = torch.where(present, logits, torch.full_like(logits, -1e9)).softmax(1)
+        slots = torch.stack([self.summaries[name](x) for name, x in parts.items()], 1)
+        fused = self.block((slots * weights.to(slots.dtype)[:, :, None, None]).sum(1), None)
+        every = weights.new_zeros(len(weights), 3)
+        every[:, [MODALITIES.index(name) for name in parts]] = weights
+        return Memory(fused, torch.ones(fused.shape[:2], dtype=torch.bool, device=fused.device), every)
+
+
+class ConcatFusion(nn.Module):
+    """Slots of the three modalities concatenated by feature, zeros for a missing one, mixed by two layers."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.summaries = nn.ModuleDict({name: Summary(config) for name in MODALITIES})
+        self.mix = nn.Sequential(
+            nn.Linear(3 * config.width, 2 * config.width), nn.GELU(), nn.Linear(2 * config.width, config.width)
+        )
+
+    def forward(self, parts: dict[str, Encoded]) -> Memory:
+        known = {name: self.summaries[name](x) for name, x in parts.items()}
+        like = next(iter(known.values()))
+        fused = self.mix(torch.cat([known.get(name, torch.zeros_like(like)) for name in MODALITIES], -1))
+        return Memory(fused, torch.ones(fused.shape[:2], dtype=torch.bool, device=fused.device))
+
+
+class SelfAttentionFusion(nn.Module):
+    """Every token of every modality attends to every other."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(SelfBlock(config.width, config.heads) for _ in range(config.fusion_layers))
+
+    def forward(self, parts: dict[str, Encoded]) -> Memory:
+        tokens = torch.cat([x.tokens for x in parts.values()], 1)
+        mask = torch.cat([x.mask for x in parts.values()], 1)
+        for block in self.blocks:
+            tokens = block(tokens, mask[:, None, None])
+        return Memory(tokens, mask)
+
+
+class CrossAttentionFusion(nn.Module):
+    """Text asks, image and audio answer. Where there is no text, learned queries ask in its place."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * 0.02)
+        self.nothing = nn.Parameter(torch.randn(1, config.width) * 0.02)
+        self.blocks = nn.ModuleList(CrossBlock(config.width, config.heads) for _ in range(config.fusion_layers))
+
+    def forward(self, parts: dict[str, Encoded]) -> Memory:
+        any_part = next(iter(parts.values()))
+        b, device = len(any_part.tokens), any_part.tokens.device
+        asking = Encoded(
+            self.queries.expand(b, -1, -1), torch.ones(b, len(self.queries), dtype=torch.bool, device=device)
+        )
+        if (text := parts.get("text")) is not None:
+            queries = asking.mask & ~text.mask.any(1, keepdim=True)
+            asking = Encoded(torch.cat([asking.tokens, text.tokens], 1), torch.cat([queries, text.mask], 1))
+        # `nothing` is always there to attend to, for a request without image and audio.
+        answers = [x for name, x in parts.items() if name != "text"]
+        memory = torch.cat([self.nothing.expand(b, 1, -1), *(x.tokens for x in answers)], 1)
+        mask = torch.cat([asking.mask.new_ones(b, 1), *(x.mask for x in answers)], 1)
+        x = asking.tokens
+        for block in self.blocks:
+            x = block(x, memory, mask[:, None, None])
+        return Memory(x, asking.mask)
+
+
+FUSIONS: dict[str, type[nn.Module]] = {
+    "weighted": WeightedFusion,
+    "concat": ConcatFusion,
+    "self-attention": SelfAttentionFusion,
+    "cross-attention": CrossAttentionFusion,
+}
+
+
+class FusionModel(nn.Module):
+    """The whole model. Use `encode_*`, then `fuse`, then a head: `embed`, `decode`, `generate`, `explain`."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.text, self.image, self.audio = TextEncoder(config), ImageEncoder(config), AudioEncoder(config)
+        self.project = nn.ModuleDict(
+            {
+                "text": nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width)),
+                "image": nn.Sequential(nn.LayerNorm(self.image.channels), nn.Linear(self.image.channels, width)),
+                "audio": nn.Sequential(nn.LayerNorm(self.audio.channels), nn.Linear(self.audio.channels, width)),
+            }
+        )
+        self.kind = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in MODALITIES})
+        self.fusion = FUSIONS[config.fusion](config)
+        self.norm = nn.LayerNorm(width)
+        self.pool = nn.Parameter(torch.randn(1, width) * 0.02)
+        self.pooling = Attention(width, config.heads)
+        self.embedding = nn.Linear(width, width, bias=False)
+        self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.answer_position = nn.Parameter(torch.randn(config.max_answer, width) * 0.02)
+        self.decoder = nn.ModuleList(DecoderBlock(width, config.heads) for _ in range(config.decoder_layers))
+        self.decoder_norm = nn.LayerNorm(width)
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """Token ids int64 [b, n] and their mask bool [b, n]."""
+        return self._place("text", self.text(ids, mask), mask)
+
+    def encode_image(self, pixels: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Pixels float [b, 3, size, size] in -1..1; `mask` bool [b] is False for rows without an image."""
+        tokens = self.image(pixels)
+        if mask is None:
+            mask = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+        return self._place("image", tokens, mask[:, None].expand(-1, tokens.shape[1]))
+
+    def encode_audio(self, frames: Tensor, mask: Tensor) -> Encoded:
+        """Log-mel frames float [b, mels, t] and their mask bool [b, t], all False for rows without a clip."""
+        return self._place("audio", *self.audio(frames, mask))
+
+    def _place(self, name: str, tokens: Tensor, mask: Tensor) -> Encoded:
+        return Encoded(self.project[name](tokens) + self.kind[name], mask)
+
+    def fuse(self, parts: dict[str, Encoded]) -> Memory:
+        """The fused tokens and, beside them, each modality's own; in the order text, image, audio."""
+        parts = {name: parts[name] for name in MODALITIES if name in parts}
+        fused = self.fusion(parts)
+        tokens = torch.cat([fused.tokens, *(x.tokens for x in parts.values())], 1)
+        mask = torch.cat([fused.mask, *(x.mask for x in parts.values())], 1)
+        return Memory(self.norm(tokens), mask, fused.weights)
+
+    def pooled(self, memory: Memory) -> Tensor:
+        """The memory pooled by one learned query and projected: [b, width], not normalised."""
+        pooled = self.pooling(self.pool.expand(len(memory.tokens), 1, -1), memory.tokens, memory.mask[:, None, None])
+        return self.embedding(pooled[:, 0])
+
+    def embed(self, memory: Memory) -> Tensor:
+        """Float32 [b, width], L2-normalised."""
+        return F.normalize(self.pooled(memory).float(), dim=-1)
+
+    def decode(self, memory: Memory, ids: Tensor, caches: list[dict[str, Tensor]] | None = None, at: int = 0) -> Tensor:
+        """Logits [b, n, vocabulary] of the token after each of `ids` [b, n], which stand at positions `at` ... ."""
+        x = self.text.embedding(ids) + self.answer_position[at : at + ids.shape[1]]
+        for index, block in enumerate(self.decoder):
+            x = block(x, memory.tokens, memory.mask[:, None, None], None if caches is None else caches[index])
+        return self.decoder_norm(x) @ self.text.embedding.weight.T
+
+    @torch.no_grad()
+    def generate(self, memory: Memory, limit: int) -> list[list[int]]:
+        """Greedy answers as token ids, without START and END, at most `limit` tokens each."""
+        b = len(memory.tokens)
+        caches: list[dict[str, Tensor]] = [{} for _ in self.decoder]
+        token = torch.full((b, 1), START, device=memory.tokens.device)
+        alive = torch.ones(b, dtype=torch.bool, device=memory.tokens.device)
+        written = []
+        for at in range(min(limit, self.config.max_answer)):
+            token = self.decode(memory, token, caches, at)[:, -1].argmax(-1, keepdim=True)
+            alive = alive & (token[:, 0] != END)
+            if not alive.any():
+                break
+            written.append(torch.where(alive, token[:, 0], PAD))
+        rows = torch.stack(written, 1).tolist() if written else [[] for _ in range(b)]
+        return [[token for token in row if token != PAD] for row in rows]
+
+    def likelihood(self, memory: Memory, ids: Tensor) -> Tensor:
+        """Mean log-likelihood of each answer: `ids` [b, n] ends with END, then PAD; [b]."""
+        before = torch.cat([torch.full_like(ids[:, :1], START), ids[:, :-1]], 1)
+        scores = self.decode(memory, before).float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        counted = ids != PAD
+        return (scores * counted).sum(1) / counted.sum(1)
+
+    def weigh(self, parts: dict[str, Encoded], memory: Memory) -> dict[str, Tensor]:
+        """How the pooling query spreads its attention: over each modality's own tokens, {name: [b, n]}, and "weights"
+        [b, 3], weighted fusion's own or each modality's share of that attention."""
+        attention = self.pooling.weights(
+            self.pool.expand(len(memory.tokens), 1, -1), memory.tokens, memory.mask[:, None, None]
+        )[:, 0]
+        found: dict[str, Tensor] = {}
+        end = attention.shape[1]
+        for name in reversed([name for name in MODALITIES if name in parts]):
+            count = parts[name].tokens.shape[1]
+            found[name] = attention[:, end - count : end]
+            end -= count
+        shares = torch.stack(
+            [found[n].sum(1) if n in found else attention.new_zeros(len(attention)) for n in MODALITIES], 1
+        )
+        found["weights"] = memory.weights if memory.weights is not None else shares / shares.sum(1, keepdim=True)
+        return found

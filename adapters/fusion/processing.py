@@ -1,0 +1,92 @@
+"""From a request's parts to tensors: text to ids, image to pixels, sound to log-mel frames. Host work only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapters.fusion.config import FusionConfig
+from adapters.fusion.model import END, PAD
+from harness.tokens import normalise
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from tokenizers import Tokenizer
+
+HOP, WINDOW = 0.010, 0.025
+"""Seconds between frames, and of each."""
+
+
+def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
+    """Normalised texts as ids int64 [b, n] and their mask bool [b, n], cut at `limit` tokens."""
+    rows = [encoding.ids[:limit] for encoding in tokenizer.encode_batch([normalise(text) for text in texts])]
+    return pad(rows)
+
+
+def answers_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> Tensor:
+    """Texts to be written as ids int64 [b, n], each with END, then PAD; at most `limit` tokens with END."""
+    return pad([[*encoding.ids[: limit - 1], END] for encoding in tokenizer.encode_batch(list(texts))])[0]
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of ids padded on the right: int64 [b, n] and mask bool [b, n]; at least one column."""
+    ids = torch.full((len(rows), max(1, max(map(len, rows), default=1))), PAD)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return ids, torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+
+
+def image_to_pixels(image: Image, config: FusionConfig) -> Tensor:
+    """An RGB image as float32 [3, size, size]: squeezed to a square, which keeps everything in view."""
+    size = config.image["size"]
+    if image.size != (size, size):
+        image = image.resize((size, size), resample=3)  # bicubic, antialiased
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    mean = torch.tensor(config.image.get("mean", [0.5] * 3))[:, None, None]
+    spread = torch.tensor(config.image.get("std", [0.5] * 3))[:, None, None]
+    return (pixels - mean) / spread
+
+
+def sound_to_frames(sound: np.ndarray, config: FusionConfig) -> Tensor:
+    """Mono sound float32 [n] at config.audio["rate"] as log-mel frames float32 [mels, t], t = 1 + n // hop."""
+    rate, mels = config.audio["rate"], config.audio["mels"]
+    size, hop = round(rate * WINDOW), round(rate * HOP)
+    wave = torch.from_numpy(np.ascontiguousarray(sound, dtype=np.float32))
+    wave = torch.nn.functional.pad(wave, (size // 2, size - size // 2))
+    frames = wave.unfold(0, size, hop) * torch.hann_window(size)
+    power = torch.fft.rfft(frames, n=fft_size(rate)).abs().square()
+    return (torch.log(power @ mel_filters(rate, mels) + 1e-5).T + 4) / 4
+
+
+def fft_size(rate: int) -> int:
+    return 1 << (round(rate * WINDOW) - 1).bit_length()
+
+
+@cache
+def mel_filters(rate: int, mels: int) -> Tensor:
+    """Triangular filters evenly spaced on the mel scale (O'Shaughnessy 1987): float32 [fft_size // 2 + 1, mels]."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), mels + 2) / 2595) - 1)
+    bins = np.linspace(0, rate / 2, fft_size(rate) // 2 + 1)[:, None]
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+    return torch.from_numpy(np.maximum(0, np.minimum(rising, falling)).astype(np.float32))
+
+
+def pad_frames(clips: Sequence[Tensor | None], mels: int) -> tuple[Tensor, Tensor]:
+    """Clips of any length in one batch: float32 [b, mels, t] and mask bool [b, t]; None is a missing clip."""
+    lengths = torch.tensor([0 if clip is None else clip.shape[1] for clip in clips])
+    frames = torch.zeros(len(clips), mels, max(1, int(lengths.max())))
+    for index, clip in enumerate(clips):
+        if clip is not None:
+            frames[index, :, : clip.shape[1]] = clip
+    return frames, torch.arange(frames.shape[2]) < lengths[:, None]
+
+
+def to_device(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Every tensor on `device`, not waited for."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in inputs.items()}

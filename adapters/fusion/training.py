@@ -1,0 +1,294 @@
+"""How the fusion model is trained on the pocket data: encoders first, then everything together.
+
+The image encoder learns from dense labels and the audio encoder from naming the digit (`Encoders`, once for all four
+fusions). Then (`Fusion`) the decoder learns to answer several questions behind each image, to caption it, and to answer
+what is asked about a clip, while embeddings of image, caption and both at once are drawn together across languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapters.fusion.config import FusionConfig
+from adapters.fusion.model import PAD, START, Encoded, FusionModel, Memory
+from adapters.fusion.processing import answers_to_ids, pad_frames, sound_to_frames, texts_to_ids
+from harness import pocket_lessons as lessons
+from harness.pocket_dense import GridReader, VectorReader, read_accuracy
+from harness.pocket_lessons import LANGUAGES, Lesson
+from harness.sources.pocket_text import SPOKEN_CATEGORIES, caption
+from harness.tokens import build_tokenizer, normalise
+
+
+def tokenizer_for(corpus: Sequence[str]) -> Any:
+    """The tokenizer of a model trained on `corpus`, as written and as normalised."""
+    return build_tokenizer([*corpus, *map(normalise, corpus)])
+
+
+class _EncoderLosses(nn.Module):
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        model = FusionModel(config)
+        self.image, self.audio = model.image, model.audio
+        self.reader = GridReader(config.image["size"] // 2 ** len(config.image["widths"]), self.image.channels)
+        self.digit = nn.Linear(self.audio.channels, 10)
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor, frames: Tensor, mask: Tensor, digits: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            "dense": self.reader(self.image(pixels), labels),
+            "digit": F.cross_entropy(self.hear(frames, mask), digits),
+        }
+
+    def hear(self, frames: Tensor, mask: Tensor) -> Tensor:
+        tokens, mask = self.audio(frames, mask)
+        return self.digit((tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).float()
+
+
+class Encoders:
+    """Trains the image and the audio encoder that the four fusions begin with."""
+
+    def __init__(self, scenes: int = 48, closeups: int = 16, clips: int = 32) -> None:
+        self.config = FusionConfig()
+        self.scenes, self.closeups, self.clips = scenes, closeups, clips
+        self.module = _EncoderLosses(self.config)
+        self.module.image.to(memory_format=torch.channels_last)
+
+    def _sounds(self, digits: Sequence[int], split: lessons.TaughtSplit, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        heard = [
+            lessons.clip(Lesson("", "", "", LANGUAGES[seed % 2], int(digit)), split, int(seed))
+            for digit, seed in zip(digits, seeds, strict=True)
+        ]
+        return pad_frames([sound_to_frames(sound, self.config) for sound in heard], self.config.audio["mels"])
+
+    def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        listening = self.scenes // 4
+        drawn = lessons.draw_scenes(rng, self.scenes - listening) + lessons.draw_scenes(rng, listening, "listening")
+        drawn += lessons.draw_scenes(rng, self.closeups, "closeups")
+        digits = rng.integers(0, 10, self.clips)
+        frames, mask = self._sounds(digits, "train", rng.integers(0, 2**31, self.clips))
+        return {
+            "pixels": lessons.pixels(drawn),
+            "labels": lessons.dense_labels(drawn),
+            "frames": frames,
+            "mask": mask,
+            "digits": torch.from_numpy(digits),
+        }
+
+    def validate(self, device: torch.device) -> dict[str, float]:
+        drawn = lessons.examination(400) + lessons.examination(200, "closeups")
+        read = self.module.reader.read(self.module.image(lessons.pixels(drawn).to(device)))
+        scores = read_accuracy(*read, lessons.dense_labels(drawn).to(device))
+        digits = [i % 10 for i in range(400)]
+        frames, mask = self._sounds(digits, "validation", range(400))
+        heard = self.module.hear(frames.to(device), mask.to(device)).argmax(-1).cpu()
+        scores["digit"] = float((heard == torch.tensor(digits)).float().mean())
+        return {"mean": sum(scores.values()) / 3} | scores
+
+    def save(self, folder: Path) -> None:
+        kept = self.module.state_dict()
+        save_file(
+            {k: v.contiguous() for k, v in kept.items() if k.startswith(("image.", "audio."))},
+            folder / "model.safetensors",
+        )
+
+
+class _FusionLosses(nn.Module):
+    """The model with its losses; the two encoders that were trained before stay as they are."""
+
+    def __init__(self, config: FusionConfig, freeze: bool) -> None:
+        super().__init__()
+        self.model = FusionModel(config)
+        self.reader = VectorReader(config.width)
+        self.freeze = freeze
+        if freeze:
+            self.model.image.requires_grad_(False)
+            self.model.audio.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> _FusionLosses:
+        super().train(mode)
+        if self.freeze:
+            self.model.image.eval()
+            self.model.audio.eval()
+        return self
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        image = self.model.encode_image(batch["pixels"])
+        losses = {}
+        for name, weight in (("ask", 1.0), ("tell", 1.0), ("hear", 0.5)):
+            parts = {
+                "text": self.model.encode_text(batch[f"{name}_ids"], batch[f"{name}_mask"]),
+                "image": image.rows(batch[f"{name}_rows"]),
+            }
+            if name == "hear":
+                parts["audio"] = self.model.encode_audio(batch["frames"], batch["frames_mask"])
+            parts = self._drop(parts) if name != "tell" else parts
+            losses[name] = weight * self._answer(self.model.fuse(parts), batch[f"{name}_answers"])
+        return losses | self._contrast(image.rows(batch["match_rows"]), batch)
+
+    def _drop(self, parts: dict[str, Encoded]) -> dict[str, Encoded]:
+        """Mask a modality of some rows (modality dropout)."""
+        rate = self.model.config.modality_dropout
+        if not self.training or rate == 0:
+            return parts
+        kept = {}
+        for name, part in parts.items():
+            keep = torch.rand(len(part.tokens), 1, device=part.tokens.device) >= rate
+            kept[name] = Encoded(part.tokens, part.mask & keep)
+        return kept
+
+    def _answer(self, memory: Memory, answers: Tensor) -> Tensor:
+        before = torch.cat([torch.full_like(answers[:, :1], START), answers[:, :-1]], 1)
+        logits = self.model.decode(memory, before)
+        return F.cross_entropy(logits.flatten(0, 1).float(), answers.flatten(), ignore_index=PAD)
+
+    def _contrast(self, image: Encoded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Image, caption in one language, or both at once, against the caption in the other language."""
+        text = self.model.encode_text(batch["own_ids"], batch["own_mask"])
+        draw = torch.rand(len(image.tokens), 1, device=image.tokens.device)
+        asking = {
+            "text": Encoded(text.tokens, text.mask & (draw > 0.65)),
+            "image": Encoded(image.tokens, image.mask & (draw < 0.85)),
+        }
+        first = self.model.pooled(self.model.fuse(asking))
+        second = self.model.pooled(
+            self.model.fuse({"text": self.model.encode_text(batch["other_ids"], batch["other_mask"])})
+        )
+        scores = F.normalize(first.float(), dim=-1) @ F.normalize(second.float(), dim=-1).T
+        scores = scores * self.model.scale.exp().clamp(max=100)
+        # Rows that say the same (two close-ups of one kind) are not each other's negatives.
+        same = batch["match_keys"][:, None] == batch["match_keys"]
+        same.fill_diagonal_(False)
+        scores = scores.masked_fill(same, -1e4)
+        own = torch.arange(len(scores), device=scores.device)
+        return {
+            "match": 0.25 * (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)),
+            "recall": 0.25 * (self.reader(first, batch["labels"]) + self.reader(second, batch["labels"])),
+        }
+
+
+class Fusion:
+    """Trains one fusion model (harness.training.Trainable), beginning with the encoders in folder `encoders`."""
+
+    def __init__(
+        self,
+        encoders: Path,
+        fusion: str,
+        scenes: int = 24,
+        closeups: int = 8,
+        listening: int = 8,
+        questions: int = 4,
+        freeze: bool = True,
+        **sizes: Any,
+    ) -> None:
+        self.tokenizer = tokenizer_for(lessons.corpus())
+        self.config = FusionConfig(fusion=fusion, vocabulary=self.tokenizer.get_vocab_size(), **sizes)  # type: ignore
+        self.scenes, self.closeups, self.listening, self.questions = scenes, closeups, listening, questions
+        self.module = _FusionLosses(self.config, freeze)
+        self.module.model.load_state_dict(load_file(encoders / "model.safetensors"), strict=False)
+        self.module.model.image.to(memory_format=torch.channels_last)
+
+    def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        scenes = lessons.draw_scenes(rng, self.scenes)
+        closeups = lessons.draw_scenes(rng, self.closeups, "closeups")
+        listening = lessons.draw_scenes(rng, self.listening, "listening")
+        ask: list[tuple[int, Lesson]] = []
+        tell: list[tuple[int, Lesson]] = []
+        hear: list[tuple[int, Lesson]] = []
+        for row, scene in enumerate(scenes):
+            ask += [(row, lesson) for lesson in lessons.question_lessons(scene, rng, self.questions)]
+            tell.append((row, lessons.caption_lesson(scene, LANGUAGES[row % 2])))
+        for row, scene in enumerate(closeups, len(scenes)):
+            ask.append((row, lessons.closeup_lesson(scene, LANGUAGES[row % 2])))
+        for row, scene in enumerate(listening, len(scenes) + len(closeups)):
+            for category in rng.permutation(SPOKEN_CATEGORIES)[:3]:
+                lesson = lessons.question_lesson(scene, LANGUAGES[int(rng.integers(2))], rng, str(category))
+                if lesson is not None:
+                    hear.append((row, lesson))
+        made = {"pixels": lessons.pixels([*scenes, *closeups, *listening])}
+        for name, members in (("ask", ask), ("tell", tell), ("hear", hear)):
+            made[f"{name}_rows"] = torch.tensor([row for row, _ in members])
+            made[f"{name}_ids"], made[f"{name}_mask"] = self._ids([lesson.prompt for _, lesson in members])
+            made[f"{name}_answers"] = answers_to_ids(
+                self.tokenizer, [lesson.answer for _, lesson in members], self.config.max_answer
+            )
+        clips = [lessons.clip(lesson, "train", int(rng.integers(2**31))) for _, lesson in hear]
+        made["frames"], made["frames_mask"] = self._frames(clips)
+        matched = [*scenes, *closeups]
+        made["match_rows"] = torch.arange(len(matched))
+        made["labels"] = lessons.dense_labels(matched)
+        made["match_keys"] = torch.tensor(
+            [int(k) if k else 1000 + i for i, k in enumerate(made["labels"][:, 4, 0].tolist())]
+        )
+        said = [[caption(scene, language) for scene in scenes] for language in LANGUAGES]
+        for texts, language in zip(said, LANGUAGES, strict=True):
+            texts += [(caption if rng.random() < 0.5 else lessons.label_text)(scene, language) for scene in closeups]
+        turn = rng.random(len(matched)) < 0.5
+        made["own_ids"], made["own_mask"] = self._ids([a if t else b for a, b, t in zip(*said, turn, strict=True)])
+        made["other_ids"], made["other_mask"] = self._ids([b if t else a for a, b, t in zip(*said, turn, strict=True)])
+        return made
+
+    def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return texts_to_ids(self.tokenizer, texts, self.config.max_text)
+
+    def _frames(self, clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        return pad_frames([sound_to_frames(clip, self.config) for clip in clips], self.config.audio["mels"])
+
+    def validate(self, device: torch.device, count: int = 120) -> dict[str, float]:
+        asked = lessons.examine(count, spoken=True)
+        answers: list[str] = []
+        for start in range(0, len(asked), 128):
+            answers += self.answer(asked[start : start + 128], device)
+        scores = lessons.mark(asked, answers)
+        scenes = lessons.examination(500)
+        image = self.embed(device, scenes=scenes)
+        for language in LANGUAGES:
+            texts = self.embed(device, texts=[caption(scene, language) for scene in scenes])
+            scores[f"i2t_{language}"] = lessons.recall_at_1(image, texts)
+        closeups = lessons.examination(160, "closeups")
+        image = self.embed(device, scenes=closeups)
+        for language in LANGUAGES:
+            texts = self.embed(device, texts=[lessons.label_text(scene, language) for scene in closeups[:16]])
+            kinds = torch.arange(160) % 16
+            scores[f"zero_shot_{language}"] = float(((image @ texts.T).argmax(1).cpu() == kinds).float().mean())
+        return {"mean": sum(scores.values()) / len(scores)} | scores
+
+    def answer(self, asked: Sequence[tuple[Any, Lesson]], device: torch.device) -> list[str]:
+        """Greedy answers to lessons, for validation; a spoken lesson gets a clip of the validation voices."""
+        model = self.module.model
+        ids, mask = self._ids([lesson.prompt for _, lesson in asked])
+        parts = {
+            "text": model.encode_text(ids.to(device), mask.to(device)),
+            "image": model.encode_image(lessons.pixels([scene for scene, _ in asked]).to(device)),
+        }
+        clips = [
+            None if lesson.spoken is None else sound_to_frames(lessons.clip(lesson, "validation", number), self.config)
+            for number, (_, lesson) in enumerate(asked)
+        ]
+        if any(clip is not None for clip in clips):
+            frames, heard = pad_frames(clips, self.config.audio["mels"])
+            parts["audio"] = model.encode_audio(frames.to(device), heard.to(device))
+        return self.tokenizer.decode_batch(model.generate(model.fuse(parts), self.config.max_answer))
+
+    def embed(
+        self, device: torch.device, scenes: Sequence[Any] | None = None, texts: Sequence[str] | None = None
+    ) -> Tensor:
+        """Embeddings of pictures or of texts."""
+        model = self.module.model
+        if scenes is not None:
+            return model.embed(model.fuse({"image": model.encode_image(lessons.pixels(scenes).to(device))}))
+        ids, mask = self._ids(texts or [])
+        return model.embed(model.fuse({"text": model.encode_text(ids.to(device), mask.to(device))}))
+
+    def save(self, folder: Path) -> None:
+        self.config.write(folder)
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        save_file({k: v.contiguous() for k, v in self.module.model.state_dict().items()}, folder / "model.safetensors")

@@ -46,7 +46,7 @@ class OpenClip(DualEncoder):
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder} does not load as an open_clip model: {error}") from error
         self.model.to(device=self.device, dtype=self.dtype).eval()
-        self.logit_scale = float(self.model.logit_scale.exp())
+        self.logit_scale = float(self.model.logit_scale.detach().exp())
 
     def close(self) -> None:
         self.model = None

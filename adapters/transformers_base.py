@@ -129,19 +129,14 @@ def one_image_each(requests: Sequence[Request], family: str) -> list[Image]:
     return [images_of(request)[0] for request in requests]
 
 
-def context_length(tokenizer: Any, config: Any) -> int | None:
+def context_length(tokenizer: Any, model: Any) -> int | None:
     """How many tokens of text the model takes: the tokenizer's limit or the number of positions, whichever is less.
 
-    None where neither is known. RoBERTa-like encoders count positions from behind the padding token: two fewer.
+    None where neither is known. RoBERTa-like encoders count positions from behind the padding token: so many fewer.
     """
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    if positions := getattr(text, "max_position_embeddings", None):
-        offset = text.pad_token_id + 1 if "roberta" in type(text).__name__.lower() else 0
-        limits.append(positions - offset)
+    if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):
+        tables = (getattr(module, "position_embeddings", None) for module in model.modules())
+        offsets = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+        limits.append(positions - max(offsets, default=0))
     return min(limits, default=None)
-
-
-def move_padding_left(processor: Any) -> None:
-    """Pad on the left, so that each row's answer follows its prompt; not saved with a tokenizer, so set here."""
-    getattr(processor, "tokenizer", processor).padding_side = "left"

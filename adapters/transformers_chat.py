@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapters.transformers_base import Tensors, TransformersAdapter, move_padding_left
+from adapters.transformers_base import Tensors, TransformersAdapter
 from adapters.transformers_decoding import (
     choice_likelihoods,
     count_tokens,
@@ -56,8 +56,9 @@ class ChatModel(TransformersAdapter):
                 f"{self.spec.checkpoint} has no chat template, so it cannot be asked as a chat model. "
                 "Instruction-tuned variants have one; bare prompts are for adapters/transformers_prompted.py."
             )
-        move_padding_left(self.processor)
         self.tokenizer = self.processor.tokenizer
+        # An answer follows its prompt in every row. A tokenizer does not save this, so it is set after loading.
+        self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         use_greedy_decoding(self.model, self.tokenizer.pad_token_id)
@@ -114,3 +115,22 @@ class ChatModel(TransformersAdapter):
         """Mean log-likelihood of each choice's tokens as the beginning of the answer."""
         tensors = self.to_device(inputs.tensors)
         return choice_likelihoods(self.model, tensors, inputs.choices, self.clock)
+
+
+class OneByOne(ChatModel):
+    """A chat model whose answers depend on the batch, run one request at a time within each batch.
+
+    HunYuan-VL is one: it numbers the images of a whole batch through, and that number enters their positions.
+    """
+
+    def prepare(self, requests: Sequence[Request], route: Route) -> list[Prompts]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parent = super()
+        return [parent.prepare([request], route) for request in requests]
+
+    def generate(self, inputs: list[Prompts]) -> list[Answer]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parent = super()
+        return [answer for prompts in inputs for answer in parent.generate(prompts)]
+
+    def rank(self, inputs: list[Prompts]) -> list[np.ndarray]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parent = super()
+        return [scores for prompts in inputs for scores in parent.rank(prompts)]

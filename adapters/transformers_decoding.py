@@ -127,9 +127,9 @@ def choice_likelihoods(
             cache = first.past_key_values
             cache = cache if start + ROWS >= len(longer) else copy.deepcopy(cache)
             cache.reorder_cache(rows[part])
-            prompts = {name: tensors[name][rows[part]] for name in ("input_ids", "attention_mask")}
+            mask = tensors["attention_mask"][rows[part]]
             with _rope_deltas(model, rows[part]):
-                totals[part] += _continued(generate, prompts, cache, [flat[i][1] for i in part])
+                totals[part] += _continued(generate, mask, cache, [flat[i][1] for i in part])
         lengths = torch.tensor([len(tokens) for _, tokens in flat], device=logs.device)
         means = (totals / lengths).cpu().numpy().astype(np.float32)
     return np.split(means, np.cumsum([len(tokens_of_row) for tokens_of_row in choices])[:-1])
@@ -150,20 +150,22 @@ def _rope_deltas(model: Any, rows: torch.Tensor) -> Iterator[None]:
 
 
 def _continued(
-    generate: Callable[..., Any], prompts: dict[str, torch.Tensor], cache: Any, choices: Sequence[Sequence[int]]
+    generate: Callable[..., Any], mask: torch.Tensor, cache: Any, choices: Sequence[Sequence[int]]
 ) -> torch.Tensor:
-    """The summed log-likelihood float32 [n] of every token but the first of each choice, behind the cached prompt."""
+    """The summed log-likelihood float32 [n] of every token but the first of each choice, behind the cached prompts.
+
+    `mask` [n, length] is that of the prompts.
+    """
     import torch
 
-    ids, mask = prompts["input_ids"], prompts["attention_mask"]
     steps = max(map(len, choices)) - 1
     tails = [[*tokens[1:], *[tokens[-1]] * (steps - len(tokens) + 1)] for tokens in choices]
-    wanted = torch.tensor(tails, device=ids.device)
-    counted = torch.tensor([[i < len(tokens) - 1 for i in range(steps)] for tokens in choices], device=ids.device)
-    heads = torch.tensor([tokens[:1] for tokens in choices], device=ids.device)
+    wanted = torch.tensor(tails, device=mask.device)
+    counted = torch.tensor([[i < len(tokens) - 1 for i in range(steps)] for tokens in choices], device=mask.device)
+    heads = torch.tensor([tokens[:1] for tokens in choices], device=mask.device)
     force = _Force(wanted, counted)
     generate(
-        input_ids=torch.cat([ids, heads], dim=1),
+        input_ids=heads,
         attention_mask=torch.cat([mask, torch.ones_like(heads, dtype=mask.dtype)], dim=1),
         past_key_values=cache,
         max_new_tokens=steps,

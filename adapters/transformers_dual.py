@@ -22,8 +22,8 @@ class TransformersDual(DualEncoder, TransformersAdapter):
         super().load(device, clock)
         # CLAP has a scale for each direction; the one that classifies a sound by texts is the audio's.
         scale = getattr(self.model, "logit_scale", None)
-        self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).exp())
-        self.context = context_length(self.processor.tokenizer, self.model.config)
+        self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).detach().exp())
+        self.context = context_length(self.processor.tokenizer, self.model)
         # SigLIP was trained on texts padded to full length and reads its last position, whatever stands there.
         self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else True
 

@@ -41,7 +41,7 @@ class LabelAnswers(TransformersAdapter):
         super().load(device, clock)
         self.labels = dict(self.model.config.id2label)
         self.index = {_plain(label): i for i, label in self.labels.items()}
-        self.context = context_length(self.processor.tokenizer, self.model.config)
+        self.context = context_length(self.processor.tokenizer, self.model)
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Questions:
         """Decode, resize, tokenise; questions longer than the context (40 tokens for ViLT) are cut off."""

@@ -14,13 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adapters.transformers_base import (
-    Tensors,
-    TransformersAdapter,
-    context_length,
-    move_padding_left,
-    one_image_each,
-)
+from adapters.transformers_base import Tensors, TransformersAdapter, context_length, one_image_each
 from adapters.transformers_decoding import choice_likelihoods, count_tokens, generate_greedily, use_greedy_decoding
 from harness.records import Answer, Request, Route
 
@@ -66,7 +60,9 @@ class Prompted(TransformersAdapter):
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
         self.tokenizer = self.processor.tokenizer
-        move_padding_left(self.processor)
+        self.has_encoder = getattr(self.model, "language_model", self.model).config.is_encoder_decoder
+        # A decoder's answer follows its prompt in every row; an encoder counts positions from the left.
+        self.tokenizer.padding_side = "right" if self.has_encoder else "left"
         use_greedy_decoding(self.model, self.tokenizer.pad_token_id)
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Prompts:
@@ -114,7 +110,9 @@ class Prompted(TransformersAdapter):
         return answers
 
     def prompt_width(self, output: Any, prompt: Any) -> int:
-        """How many columns of `output` repeat the `prompt`."""
+        """How many columns of `output` come before the answer: the prompt, or an encoder-decoder's start mark."""
+        if self.has_encoder:
+            return 1
         width = prompt.shape[1]
         return width if output.shape[1] >= width and bool((output[:, :width] == prompt).all()) else 0
 
@@ -133,6 +131,13 @@ class PromptedDecoder(Prompted):
             for row, values in zip(group.rows, found, strict=True):
                 scores[row] = values
         return scores
+
+
+class PaliGemma(PromptedDecoder):
+    """PaliGemma: its processor wants the image's place marked in the text."""
+
+    def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
+        return super().encode(images, [self.processor.image_token + prompt for prompt in prompts])
 
 
 class Kosmos2(Prompted):
@@ -158,7 +163,7 @@ class Blip(Prompted):
         return _open_prompts(self, images, prompts, start, end)
 
     def prompt_width(self, output: Any, prompt: Any) -> int:
-        # `generate` replaces the first token by the decoder's own and takes off the end mark.
+        # `generate` puts the decoder's own mark first and takes off the end mark; behind a question it repeats nothing.
         return super().prompt_width(output[:, 1:], prompt[:, 1:-1]) + 1
 
 
@@ -167,7 +172,7 @@ def _open_prompts(
 ) -> dict[str, Any]:
     """Pixels, and left-padded prompts between `start` and `end`, cut at the model's context."""
     tokenizer = adapter.tokenizer
-    room = (context_length(tokenizer, adapter.model.config) or 10**6) - 1 - len(end)
+    room = (context_length(tokenizer, adapter.model) or 10**6) - 1 - len(end)
     ids = [[start, *tokenizer(p, add_special_tokens=False).input_ids[:room], *end] for p in prompts]
     padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
     pixels = adapter.processor.image_processor(images=images, return_tensors="pt")

@@ -60,7 +60,7 @@ def classification_scores(
     found = [
         averaged("accuracy", "share of samples whose label is right; no label is wrong", right),
         *_by_class(t, p, len(labels)),
-        averaged("unmapped_rate", "share of samples without an answer that is a declared label", p < 0, larger_is_better=False),
+        averaged("unmapped_rate", "share of samples answered with no declared label", p < 0, larger_is_better=False),
     ]
     if scores is not None:
         if scores.shape != (len(t), len(labels)):

@@ -1,0 +1,131 @@
+"""Captions to tokens: the Penn Treebank tokens of coco-caption, and Chinese by character or word.
+
+BLEU, ROUGE and CIDEr move by whole points with the tokeniser, so its name stands beside each score. coco-caption runs
+Stanford's Java tokeniser; where Java and its jar (from pycocoevalcap) are installed that very one is used, elsewhere
+the rules below, which agree with it on COCO's captions. Chinese text never gets the English rules: it has no spaces.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.metrics.text import CJK, half_width
+
+_SEPARATORS = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Line separators of any program on the way; one inside a caption must not become two captions."""
+_DROPPED = frozenset(["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", *".?!,:;", "-", "--", "..."])
+"""coco-caption's list. It is upper case and the tokens are lower case, so "-lrb-" stays."""
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    name: str
+    """Stands beside every score made with it."""
+    split: Callable[[Sequence[str]], list[list[str]]]
+    """Texts -> tokens of each."""
+
+
+def caption_tokeniser(language: str, words: bool = False) -> Tokeniser:
+    """The tokeniser for captions of a language; `words`: Chinese by jieba's words instead of by character.
+
+    Raises UserError where jieba is asked for and not installed.
+    """
+    if language == "zh":
+        return Tokeniser("jieba words", _jieba) if words else Tokeniser("Chinese characters", _characters)
+    jar = _stanford_jar()
+    return Tokeniser("PTB (Stanford CoreNLP 3.4.1)", _stanford) if jar else Tokeniser("PTB (Python rules)", _rules)
+
+
+# Penn Treebank, in Python ---------------------------------------------------------------------------------------------
+
+_ABBREVIATIONS = (
+    "mr|mrs|ms|dr|prof|sr|jr|st|ave|blvd|rd|gen|col|capt|sgt|lt|gov|sen|rep|rev|hon|pres|inc|corp|co|ltd|vs|etc|"
+    "jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mt|ft|no|vol|fig|u\\.s|u\\.k|a\\.m|p\\.m|e\\.g|i\\.e|d\\.c"
+)
+_CLITIC = r"'(?:s|m|d|re|ve|ll)\b"
+_TOKEN = re.compile(
+    rf"""
+    (?:https?://|www\.)[^\s<>"]*[^\s<>".,!?;:)]            # addresses
+  | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+  | (?:can)(?=not\b) | (?:gon|wan)(?=na\b) | (?:got)(?=ta\b) | (?:gim|lem)(?=me\b)
+  | \w+(?=n't\b) | n't\b | {_CLITIC} | '\d\ds\b | '[nN]' | '[tT](?=(?:is|was)\b) | y'(?=all\b)
+  | </?[a-z]+>
+  | (?:[a-z]\.){{2,}} | (?:[a-z]\.)+[a-z]\b | (?:{_ABBREVIATIONS})\.(?!\w) | (?-i:[A-HJ-Z])\.(?=\s*\S)(?!\w)
+  | (?<!\w)[-+]\d+(?:[.,]\d+)*(?![\w-]) | \d+(?:[.,:/]\d+)+(?:st|nd|rd|th|s)?(?![\w-]) | \.\d+
+  | [^\W_]+(?:[-'/_.][^\W_]+)*?(?={_CLITIC}|n't\b)
+  | [a-z]+&[a-z](?=s\b) | [a-z]+&[a-z]+\b
+  | [^\W_]+(?:[-'/_.][^\W_]+)*
+  | \.{{3,}} | -{{2,}} | [?!]{{2,}} | [^\w\s] | _+
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_STRAIGHT = str.maketrans("‘’“”", "''\"\"")
+_ESCAPED = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-", '"': "''"}
+
+
+def _rules(texts: Sequence[str]) -> list[list[str]]:
+    return [[t for t in ptb_tokens(text) if t not in _DROPPED] for text in texts]
+
+
+def ptb_tokens(text: str) -> list[str]:
+    """All Penn Treebank tokens of a text, lower case, punctuation included."""
+    found: list[str] = _TOKEN.findall(text.translate(_STRAIGHT))
+    return [_ESCAPED.get(t, t.lower()) for t in found]
+
+
+# Stanford's, in Java --------------------------------------------------------------------------------------------------
+
+
+def _stanford_jar() -> Path | None:
+    """Where the jar is, if it and Java are installed."""
+    package = importlib.util.find_spec("pycocoevalcap")
+    if package is None or not package.submodule_search_locations or shutil.which("java") is None:
+        return None
+    jar = Path(package.submodule_search_locations[0]) / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    return jar if jar.is_file() else None
+
+
+def _stanford(texts: Sequence[str]) -> list[list[str]]:
+    jar = _stanford_jar()
+    if not texts or jar is None:
+        return _rules(texts)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "captions.txt"
+        file.write_text("\n".join(_SEPARATORS.sub(" ", text) for text in texts) + "\n", encoding="utf-8")
+        command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+        command += ["-preserveLines", "-lowerCase", "-encoding", "UTF-8", str(file)]
+        done = subprocess.run(command, capture_output=True, check=False)
+    lines = done.stdout.decode("utf-8").split("\n")[: len(texts)]
+    if done.returncode != 0 or len(lines) != len(texts):
+        raise RuntimeError(f"Stanford's tokeniser failed: {done.stderr.decode('utf-8', 'replace')[-500:]}")
+    return [[t for t in line.rstrip().split(" ") if t and t not in _DROPPED] for line in lines]
+
+
+# Chinese --------------------------------------------------------------------------------------------------------------
+
+_CHINESE = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.'-][^\W_{CJK}]+)*")
+
+
+def _characters(texts: Sequence[str]) -> list[list[str]]:
+    """Each Chinese character, Latin and digit runs whole; no punctuation."""
+    return [_CHINESE.findall(half_width(text).lower()) for text in texts]
+
+
+def _jieba(texts: Sequence[str]) -> list[list[str]]:
+    try:
+        import jieba  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        from harness.errors import UserError
+
+        raise UserError("Chinese words need jieba: pip install 'multimodal-harness[zh]'.") from error
+    import logging
+
+    jieba.setLogLevel(logging.WARNING)
+    return [[t for t in jieba.lcut(half_width(text).lower()) if any(c.isalnum() for c in t)] for text in texts]

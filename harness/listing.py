@@ -62,15 +62,27 @@ def _short(checkpoint: str) -> str:
 
 
 def _metrics() -> list[dict[str, Any]]:
-    """Every metric of every task with its definition, from scoring a few made-up records."""
-    from harness.metrics.examples import scored
+    """Every metric of every task with its definition, got by scoring two made-up records."""
+    from harness.config.compose import compose
+    from harness.plan import make_task
+    from harness.records import Record
+    from harness.task import Scoring
 
-    return [
-        {"task": task, "metric": s.metric.name, "better": "larger" if s.metric.larger_is_better else "smaller",
-         "definition": s.metric.definition}
-        for task, found in scored().items()
-        for s in found
-    ]  # fmt: skip
+    both = {"direction": "", "rank": 1, "positives": 1, "found@5": 1, "found@10": 1, "ap@10": 1.0, "gallery": 2}
+    examples = {
+        "vqa": [Record(str(i), str(i), references=("yes",) * 10, choices=("yes", "no"), answer="yes") for i in (1, 2)],
+        "captioning": [Record(str(i), str(i), references=(f"a cat {i}",), answer="a cat") for i in (1, 2)],
+        "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0, 0.0)) for x in ("cat", "dog")],
+        "retrieval": [Record(d, d, retrieval=both | {"direction": d}) for d in ("i2t", "t2i")],
+    }
+    run, _ = compose(["model=all", "task=all", "dataset=all"])
+    found = []
+    for name, spec in run.tasks.items():
+        labels = ("cat", "dog") if name == "classification" else ()
+        for s in make_task(spec._target_, spec).score(examples[name], Scoring("en", labels)):
+            better = "larger" if s.metric.larger_is_better else "smaller"
+            found.append({"task": name, "metric": s.metric.name, "better": better, "definition": s.metric.definition})
+    return found
 
 
 def _runs(results_dir: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,126 @@
+"""A small world for the real command: pictures and questions in files, and toy models, below one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+MODEL = """# @package models.{name}
+defaults: [/spec/model@_here_, _self_]
+_target_: toys.{cls}
+origin: {origin}
+checkpoint: {checkpoint}
+options: {options}
+"""
+DATASET = """# @package datasets.{name}
+defaults: [/spec/dataset@_here_, _self_]
+source: jsonl
+tasks: [{task}]
+languages: [{languages}]
+path: {path}
+columns: {columns}
+{more}
+"""
+
+
+@dataclass
+class World:
+    """Where the files are, and the command that runs there."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def model(self, name: str, cls: str = "ToyGenerator", origin: str = "domestic", **options: Any) -> str:
+        """A toy model's config; returns its name."""
+        (self.folder / "conf" / "model").mkdir(parents=True, exist_ok=True)
+        text = MODEL.format(name=name, cls=cls, origin=origin, checkpoint=self.folder, options=json.dumps(options))
+        (self.folder / "conf" / "model" / f"{name}.yaml").write_text(text)
+        return name
+
+    def dataset(self, name: str, task: str, rows: list[dict], columns: dict, more: str = "", languages="en") -> str:
+        """A data file and its config; returns its name."""
+        (self.folder / "conf" / "dataset").mkdir(parents=True, exist_ok=True)
+        (self.folder / "data").mkdir(exist_ok=True)
+        (self.folder / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        text = DATASET.format(
+            name=name, task=task, path=f"{name}.jsonl", columns=json.dumps(columns), more=more, languages=languages
+        )
+        (self.folder / "conf" / "dataset" / f"{name}.yaml").write_text(text)
+        return name
+
+    def picture(self, name: str, colour: tuple[int, int, int] = (200, 0, 0)) -> str:
+        (self.folder / "data").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), colour).save(self.folder / "data" / name)
+        return name
+
+    def questions(self, n: int = 40, name: str = "quiz") -> str:
+        """n questions on n / 2 pictures, of two categories."""
+        rows = []
+        for i in range(n):
+            yes = i % 2 == 0
+            rows.append(
+                {
+                    "id": i,
+                    "image": self.picture(f"{name}{i // 2}.png"),
+                    "q": f"Is it red, number {i}?" if yes else f"How many, number {i}?",
+                    "a": "yes" if i % 4 == 0 else "two" if i % 4 == 1 else "no",
+                    "kind": "yes/no" if yes else "count",
+                }
+            )
+        columns = {"id": "id", "image": "image", "cluster": "image", "question": "q", "references": "a"}
+        return self.dataset(name, "vqa", rows, columns, "slices: {category: kind}")
+
+    def captions(self, n: int = 12, name: str = "album", task: str = "retrieval") -> str:
+        """n pictures with two captions each; a ToyEncoder finds a caption by chance only."""
+        rows = [{"id": f"p{i}", "image": self.picture(f"{name}{i}.png"), "c": [f"a {i}", f"b {i}"]} for i in range(n)]
+        return self.dataset(name, task, rows, {"id": "id", "image": "image", "references": "c"})
+
+    def command(self, *words: str) -> list[str]:
+        run = words[0] in ("run", "list")
+        config = ["--config-dir", str(self.folder / "conf")] if run else []
+        data = [f"data_dir={self.folder / 'data'}"] if words[0] == "run" else []
+        where = [f"results_dir={self.results}"] if words[0] in ("run", "resume") else []
+        return [sys.executable, "-m", "harness", *words, *data, *where, *config]
+
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "e2e")])
+        return os.environ | {"PYTHONPATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
+
+    def harness(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command and check its exit status."""
+        done = subprocess.run(
+            self.command(*words), capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=240
+        )
+        assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def summary(self, run: str) -> dict[str, Any]:
+        return json.loads((self.results / run / "summary.json").read_text())
+
+    def cell(self, run: str, model: str) -> dict[str, Any]:
+        """The run's only cell of a model."""
+        (cell,) = [cell for cell in self.summary(run)["cells"] if cell["model"] == model]
+        return cell
+
+    def records(self, run: str, model: str) -> list[dict[str, Any]]:
+        (path,) = (self.results / run / "cells" / model).glob("*/records.jsonl")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)

@@ -1,0 +1,242 @@
+"""The real command, in a process of its own, on files and toy models."""
+
+import contextlib
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+def test_a_run_leaves_a_summary_a_report_and_every_answer(world):
+    world.model("toy")
+    world.model("other", origin="in-house")
+    quiz = world.questions(40)
+    done = world.harness("run", "task=vqa", "model=[toy,other]", f"dataset={quiz}", "run=first")
+    assert "toy" in done.stdout
+    assert "prior" in done.stdout
+    cell = world.cell("first", "toy")
+    # Of 40: every fourth answer is "yes" to an Is question and every fourth "two"; the rest is "no".
+    assert cell["headline"] == "exact_match"
+    assert cell["metrics"]["exact_match"]["value"] == pytest.approx(0.5)
+    assert cell["metrics"]["exact_match"]["low"] < 0.5 < cell["metrics"]["exact_match"]["high"]
+    assert (cell["samples"], cell["failed"], cell["coverage"], cell["clusters"]) == (40, 0, 1.0, 20)
+    assert cell["slices"]["category"]["count"]["n"] == 20
+    assert cell["route"] == "generate"
+    assert cell["latency"]["p50_ms"] > 0
+    assert cell["latency"]["load_s"] is not None
+    (pair,) = world.summary("first")["comparisons"]
+    assert (pair["difference"], pair["p"]) == (0.0, 1.0)
+    folder = world.results / "first"
+    for name in ("report.md", "report.html", "charts", "tables"):
+        assert (folder / name).exists()
+    assert {path.suffix for path in (folder / "charts").iterdir()} == {".svg", ".png"}
+    table = next(path for path in (folder / "tables").glob("vqa*.csv"))
+    assert {"toy", "other", "prior"} <= {row["model"] for row in csv.DictReader(table.open())}
+    assert len(world.records("first", "toy")) == 40
+
+
+def test_every_task_runs_through_the_command(world):
+    world.model("writer")
+    world.model("finder", "ToyEncoder")
+    world.captions(12)
+    world.captions(12, "pictures", "captioning")
+    rows = [{"id": i, "image": world.picture(f"c{i}.png"), "label": ["cat", "dog"][i % 2]} for i in range(10)]
+    world.dataset("pets", "classification", rows, {"id": "id", "image": "image", "references": "label"},
+                  "labels: {en: [cat, dog]}")  # fmt: skip
+    world.harness("run", "task=all", "model=[writer,finder]", "dataset=[album,pictures,pets]", "run=all tasks (全部)")
+    cells = {(c["model"], c["task"]): c for c in world.summary("all tasks (全部)")["cells"]}
+    assert cells["writer", "retrieval"]["status"] == "skipped"
+    assert "no route" in cells["writer", "retrieval"]["reason"]
+    assert cells["finder", "captioning"]["status"] == "skipped"
+    assert cells["writer", "captioning"]["headline"] == "cider"
+    found = cells["finder", "retrieval"]["metrics"]
+    assert 0 <= found["i2t_recall@1"]["value"] <= found["i2t_recall@10"]["value"] <= 1
+    assert cells["chance", "retrieval"]["metrics"]["t2i_recall@1"]["value"] == pytest.approx(1 / 12)
+    assert cells["finder", "classification"]["route"] == "embed"
+    assert cells["chance", "classification"]["metrics"]["accuracy"]["value"] == pytest.approx(0.5)
+    assert cells["writer", "classification"]["metrics"]["unmapped_rate"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["model=toi"], "Did you mean 'toy'?"),
+        (["model=toy", "task=vqq"], "Did you mean 'vqa'?"),
+        (["model=toy", "limt=3"], "Did you mean 'limit'?"),
+        (["model=toy", "models.toy.optons={}"], "Did you mean 'options'?"),
+        (["model=toy", "device=cdua"], "Did you mean 'cuda'?"),
+    ],
+)
+def test_a_mistake_in_the_command_is_one_line_and_status_2(world, words, hint):
+    world.model("toy")
+    quiz = world.questions(4)
+    done = world.harness("run", f"dataset={quiz}", *words, status=2)
+    assert hint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not world.results.exists()
+
+
+def test_a_column_that_is_not_there_is_one_error_before_any_model_loads(world):
+    world.model("toy", fault="load")
+    world.dataset("bad", "vqa", [{"id": 1, "photo": "x.png"}], {"image": "image", "question": "q", "references": "a"})
+    done = world.harness("run", "model=toy", "dataset=bad", status=2)
+    assert "photo" in done.stderr
+    assert "did not load" not in done.stderr
+
+
+def test_pictures_that_do_not_open_are_failed_records_that_name_file_and_row(world):
+    world.model("toy", look=True)
+    quiz = world.questions(40)
+    (world.folder / "data" / "quiz3.png").write_bytes(b"")
+    (world.folder / "data" / "quiz5.png").unlink()
+    world.harness("run", "model=toy", f"dataset={quiz}", "run=r", "latency=off", status=1)
+    failed = {row["id"]: row["error"] for row in world.records("r", "toy") if "error" in row}
+    assert set(failed) == {"6", "7", "10", "11"}
+    assert "quiz3.png" in failed["6"]
+    assert "quiz5.png" in failed["10"]
+    cell = world.cell("r", "toy")
+    assert (cell["failed"], cell["coverage"]) == (4, pytest.approx(0.9))
+    assert cell["metrics"]["exact_match"]["value"] < cell["of_answered"]
+
+
+@pytest.mark.parametrize("fault", ["raise", "short"])
+def test_one_bad_sample_costs_one_sample(world, fault):
+    trigger = "number 13?" if fault == "raise" else ""
+    world.model("bad", fault=fault, trigger=trigger)
+    world.model("good")
+    quiz = world.questions(40)
+    world.harness("run", "model=[bad,good]", f"dataset={quiz}", "run=r", "latency=off", status=1)
+    assert world.cell("r", "bad")["failed"] == (1 if fault == "raise" else 40)
+    assert world.cell("r", "good")["failed"] == 0
+
+
+def test_a_crash_or_a_model_that_does_not_load_leaves_the_other_models_alone(world):
+    world.model("crashes", fault="crash")
+    world.model("absent", fault="load")
+    world.model("good")
+    quiz = world.questions(8)
+    world.harness("run", "model=[crashes,absent,good]", f"dataset={quiz}", "run=r", status=1)
+    assert "SIGSEGV" in world.cell("r", "crashes")["reason"]
+    assert "the weights are not there" in world.cell("r", "absent")["reason"]
+    assert world.cell("r", "good")["status"] == "complete"
+
+
+def test_running_out_of_memory_halves_the_batch_and_is_noted(world):
+    world.model("big", fault="memory")
+    quiz = world.questions(40)
+    world.harness("run", "model=big", f"dataset={quiz}", "run=r", "batch_size=16", "latency=off")
+    cell = world.cell("r", "big")
+    assert cell["failed"] == 0
+    assert "at most 2" in cell["note"]
+
+
+def test_ctrl_c_leaves_a_run_that_resume_finishes_with_the_same_numbers(world):
+    world.model("slow", delay=0.15)
+    world.model("next", "ToyEncoder", delay=0.1)
+    quiz, album = world.questions(60), world.captions(40)
+    words = ["run", "task=[vqa,retrieval]", "model=[slow,next]", f"dataset=[{quiz},{album}]", "batch_size=2", "latency=off"]
+    world.harness(*words, "run=whole")
+    process = subprocess.Popen(
+        world.command(*words, "run=cut"), env=world.environment(), cwd=world.folder, stderr=subprocess.PIPE, text=True
+    )
+    records = world.results / "cut" / "cells" / "slow" / f"vqa.{quiz}.en" / "records.jsonl"
+    wait_for(lambda: records.exists() and records.read_text().count("\n") >= 6)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "harness resume cut" in said
+    before = records.read_text()
+    assert 6 <= before.count("\n") < 60
+    world.harness("resume")
+    assert records.read_text().startswith(before)
+    assert _scores(world, "cut") == _scores(world, "whole")
+
+
+def test_kill_9_of_the_driver_loses_nothing_and_leaves_no_worker(world):
+    world.model("slow", "ToyEncoder", delay=0.1)
+    album = world.captions(40)
+    words = ["run", "task=retrieval", "model=slow", f"dataset={album}", "batch_size=4", "latency=off"]
+    world.harness(*words, "run=whole")
+    process = subprocess.Popen(world.command(*words, "run=cut"), env=world.environment(), cwd=world.folder)
+    vectors = world.results / "cut" / "cells" / "slow" / f"retrieval.{album}.en" / "embeddings" / "image.f32"
+    wait_for(lambda: vectors.exists() and vectors.stat().st_size >= 4 * 4 * 32)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not _at_work(world.folder))
+    world.harness("resume", "cut")
+    assert _scores(world, "cut") == _scores(world, "whole")
+
+
+def test_resume_refuses_answers_of_another_adapter(world):
+    world.model("slow", delay=0.2)
+    quiz = world.questions(40)
+    words = ["run", "model=slow", f"dataset={quiz}", "batch_size=2", "latency=off", "run=cut"]
+    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
+    wait_for(lambda: list(world.results.glob("cut/cells/slow/*/records.jsonl")))
+    process.kill()
+    process.wait()
+    path = world.results / "cut" / "run.json"
+    plan = json.loads(path.read_text())
+    plan["config"]["models"]["slow"]["dtype"] = "float16"
+    path.write_text(json.dumps(plan))
+    done = world.harness("resume", "cut", status=2)
+    assert "dtype" in done.stderr
+
+
+def test_a_limit_draws_whole_clusters_and_is_the_same_for_every_model_and_time(world):
+    world.model("toy")
+    world.model("other")
+    quiz = world.questions(40)
+    for name in ("a", "b"):
+        world.harness("run", "model=[toy,other]", f"dataset={quiz}", "limit=10", f"run={name}", "latency=off")
+    ids = [[row["id"] for row in world.records(run, model)] for run in ("a", "b") for model in ("toy", "other")]
+    assert ids[0] == ids[1] == ids[2] == ids[3]
+    assert len(ids[0]) == 10
+    assert ids[0] != [str(i) for i in range(10)]
+    assert len({int(name) // 2 for name in ids[0]}) == 5
+
+
+def test_report_scores_again_and_joins_runs_in_chinese(world):
+    world.model("toy")
+    quiz = world.questions(8)
+    for name in ("a", "b"):
+        world.harness("run", "model=toy", f"dataset={quiz}", f"run={name}", "latency=off")
+    summary = world.results / "a" / "summary.json"
+    before = summary.read_text()
+    summary.unlink()
+    world.harness("report", str(world.results / "a"), str(world.results / "b"), "--lang", "zh", "--out", "joined")
+    assert summary.read_text() == before
+    assert "模型" in (world.folder / "joined" / "report.html").read_text()
+
+
+def test_list_knows_the_users_own_models_and_speaks_json(world):
+    world.model("toy")
+    rows = json.loads(world.harness("list", "models", "--json").stdout)
+    assert "toy" in [row["model"] for row in rows]
+    assert world.harness("list", "tasks").stdout.count("\n") == 5
+    assert "exact_match" in world.harness("list", "metrics").stdout
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def _scores(world, run: str) -> list[tuple]:
+    return [(c["model"], c["task"], c["status"], c["samples"], c["failed"], c["metrics"]) for c in world.summary(run)["cells"]]
+
+
+def _at_work(folder: Path) -> list[str]:
+    """Processes whose working directory is `folder`."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.resolve() == folder.resolve():
+                found.append(link.parent.name)
+    return found

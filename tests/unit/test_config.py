@@ -1,0 +1,142 @@
+"""The command line becomes typed settings, or one message that names the place and the nearest right name."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.config.compose import CONF, compose, members
+from harness.config.specs import ModelSpec, TransformersSpec, from_json, to_json
+from harness.errors import UserError
+
+MINE = """# @package models.mine
+defaults: [/spec/transformers@_here_, _self_]
+_target_: somewhere.Mine
+origin: international
+checkpoint: /weights
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A user's own config folder with one model."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(MINE)
+    return tmp_path
+
+
+def settings(*overrides: str, config_dir: Path | None = None):
+    return compose(list(overrides), config_dir)[0]
+
+
+def refused(*overrides: str, config_dir: Path | None = None) -> str:
+    with pytest.raises(UserError) as raised:
+        compose(list(overrides), config_dir)
+    return str(raised.value)
+
+
+def test_every_model_task_and_dataset_in_conf_composes():
+    run = settings("model=all", "task=all", "dataset=all")
+    assert set(run.models) == set(members("model"))
+    assert set(run.tasks) == {"vqa", "captioning", "retrieval", "classification"}
+    assert set(run.datasets) == set(members("dataset"))
+    assert all(isinstance(spec, ModelSpec) for spec in run.models.values())
+
+
+def test_a_model_of_the_users_own_is_found_beside_ours(mine):
+    run = settings("model=mine", "models.mine.batch_size=4", config_dir=mine)
+    assert isinstance(run.models["mine"], TransformersSpec)
+    assert run.models["mine"].batch_size == 4
+    assert "mine" in settings("model=all", config_dir=mine).models
+
+
+def test_a_list_may_be_written_with_or_without_brackets():
+    assert list(settings("task=vqa,captioning").tasks) == ["vqa", "captioning"]
+    assert list(settings("task=[vqa,captioning]").tasks) == ["vqa", "captioning"]
+
+
+def test_a_model_is_taken_out_with_a_tilde(mine):
+    assert "mine" not in settings("model=all", "~models.mine", config_dir=mine).models
+
+
+def test_an_origin_names_its_models(mine):
+    run = settings("model=international", config_dir=mine)
+    assert "mine" in run.models
+    assert {spec.origin for spec in run.models.values()} == {"international"}
+
+
+@pytest.mark.parametrize("name", ["对比 (一)", "it's", "1e3", "a b", "null-ish", "100%"])
+def test_run_names_and_paths_are_taken_as_they_are(mine, name):
+    run = settings("model=mine", f"run={name}", f"data_dir=/数据 (1)/{name}", config_dir=mine)
+    assert run.run == name
+    assert run.data_dir == f"/数据 (1)/{name}"
+
+
+def test_auto_batch_size_is_no_number(mine):
+    assert settings("model=mine", "batch_size=auto", config_dir=mine).batch_size is None
+    assert settings("model=mine", "batch_size=7", config_dir=mine).batch_size == 7
+
+
+def test_misspelt_names_are_told_the_nearest_right_one(mine):
+    assert "Did you mean 'mine'?" in refused("model=mien", config_dir=mine)
+    assert "Did you mean 'vqa'?" in refused("task=vqaa")
+    assert "Did you mean 'pocket'?" in refused("dataset=poket")
+    assert "Did you mean 'quick'?" in refused("latency=qick")
+    assert "Did you mean 'models'?" in refused("modls.mine.batch_size=1")
+    assert "Did you mean 'mine'?" in refused("model=mine", "models.mien.batch_size=1", config_dir=mine)
+
+
+def test_a_misspelt_key_names_the_key_and_its_neighbour(mine):
+    message = refused("model=mine", "models.mine.bach_size=3", config_dir=mine)
+    assert "models.mine.bach_size" in message
+    assert "Did you mean 'batch_size'?" in message
+
+
+def test_a_bad_type_names_the_key_and_the_value(mine):
+    message = refused("model=mine", "models.mine.batch_size=many", config_dir=mine)
+    assert "models.mine.batch_size" in message
+    assert "many" in message
+    assert "limit" in refused("limit=few")
+    assert "at least 1" in refused("limit=0")
+
+
+def test_a_missing_value_names_the_file(mine):
+    file = mine / "model" / "mine.yaml"
+    file.write_text(MINE.replace("checkpoint: /weights\n", ""))
+    message = refused("model=mine", config_dir=mine)
+    assert str(file) in message
+    assert "checkpoint" in message
+
+
+def test_an_unknown_key_in_a_file_names_the_file(mine):
+    file = mine / "model" / "mine.yaml"
+    file.write_text(MINE + "bach_size: 3\n")
+    message = refused("model=mine", config_dir=mine)
+    assert str(file) in message
+    assert "Did you mean 'batch_size'?" in message
+
+
+def test_unknown_origin_prompt_and_dtype_are_refused(mine):
+    assert "Did you mean 'domestic'?" in refused("model=mine", "models.mine.origin=domestik", config_dir=mine)
+    assert "prompt profile 'chaat'" in refused("model=mine", "models.mine.prompt=chaat", config_dir=mine)
+    assert "Did you mean 'bfloat16'?" in refused("model=mine", "models.mine.dtype=bfloat", config_dir=mine)
+
+
+def test_a_word_that_is_no_setting_says_how_to_write_one():
+    assert "key=value" in refused("vqa")
+
+
+def test_settings_survive_json(mine):
+    run = settings("model=mine", "limit=3", config_dir=mine)
+    assert from_json(to_json(run)) == run
+
+
+def test_every_prompt_profile_speaks_both_languages():
+    for name, prompt in settings("model=all").prompts.items():
+        for field, wording in vars(prompt).items():
+            assert set(wording) == {"en", "zh"}, f"{name}.{field}"
+
+
+def test_package_headers_match_the_files_names():
+    for group in ("model", "task", "dataset", "prompt"):
+        for file in (CONF / group).glob("*.yaml"):
+            assert file.read_text().startswith(f"# @package {group}s.{file.stem}\n"), file

@@ -1,0 +1,101 @@
+"""What is on disk is valid whatever happened: torn lines, half batches, other fingerprints."""
+
+import json
+
+import numpy as np
+import pytest
+
+from harness.errors import UserError
+from harness.records import Record
+from harness.store import CellStore, RunFolder, runs, write_json
+
+
+def record(name: str) -> Record:
+    return Record(name, "c", references=("是",), answer="no\u2028yes", scores=(0.5, 1.0), slices={"kind": "a"})
+
+
+@pytest.fixture
+def cell(tmp_path) -> CellStore:
+    return CellStore(tmp_path / "model" / "vqa.pocket.en")
+
+
+def test_records_come_back_as_they_went(cell):
+    cell.append([record("1"), record("2")])
+    cell.close()
+    assert list(cell.records()) == [record("1"), record("2")]
+
+
+def test_a_torn_last_line_is_dropped(cell):
+    cell.append([record("1"), record("2")])
+    cell.close()
+    whole = cell.records_path.read_bytes()
+    for cut in range(len(whole) // 2 + 1, len(whole)):
+        cell.records_path.write_bytes(whole[:cut])
+        assert [r.id for r in cell.records()] == ["1"]
+
+
+def test_only_the_kept_records_stay_and_appending_goes_on_after_them(cell):
+    cell.append([record("1"), record("2")])
+    cell.close()
+    cell.records_path.write_bytes(cell.records_path.read_bytes()[:-5])
+    cell.keep({"1"})
+    cell.append([record("3")])
+    cell.close()
+    assert [r.id for r in cell.records()] == ["1", "3"]
+
+
+def test_a_cell_is_complete_only_after_finish_and_its_sum_is_that_of_the_file(cell):
+    cell.append([record("1")])
+    assert not cell.complete
+    cell.finish({"load_s": 1.0})
+    assert cell.complete
+    assert cell.outcome()["count"] == 1
+
+
+def test_another_fingerprint_is_refused_and_says_what_changed(cell):
+    cell.begin({"fingerprint": {"weights": "a", "prompts": "b"}})
+    with pytest.raises(UserError, match="another prompts"):
+        cell.begin({"fingerprint": {"weights": "a", "prompts": "c"}})
+
+
+def test_vectors_come_back_and_are_cut_to_whole_batches(cell):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    cell.append_vectors("image", list("abcd"), rows, {"b": "did not open"})
+    ids, back, errors = cell.vectors("image")
+    assert ids == list("abcd")
+    assert np.array_equal(back, rows)
+    assert errors == {"b": "did not open"}
+    cell.keep_vectors("image", 2)
+    assert cell.vectors("image")[0] == ["a", "b"]
+
+
+def test_vectors_without_their_index_line_do_not_count(cell):
+    rows = np.ones((2, 3), dtype=np.float32)
+    cell.append_vectors("text", ["a", "b"], rows, {})
+    index = cell.folder / "embeddings" / "text.jsonl"
+    index.write_bytes(index.read_bytes()[:-4])
+    assert cell.vectors("text")[0] == ["a"]
+
+
+def test_a_run_name_that_is_taken_or_is_no_name_is_refused(tmp_path):
+    RunFolder.create(tmp_path, "对比 (1)")
+    with pytest.raises(UserError, match="exists already"):
+        RunFolder.create(tmp_path, "对比 (1)")
+    for name in ("a/b", "..", " "):
+        with pytest.raises(UserError, match="no name"):
+            RunFolder.create(tmp_path, name)
+
+
+def test_an_unknown_run_is_told_the_nearest(tmp_path):
+    write_json(RunFolder.create(tmp_path, "monday").path / "run.json", {})
+    assert [run.name for run in runs(tmp_path)] == ["monday"]
+    with pytest.raises(UserError, match="Did you mean 'monday'"):
+        RunFolder.open(tmp_path, "munday")
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}

@@ -27,7 +27,7 @@ INK, GRID, PAPER = "#1a1b1c", "#d3d4d5", "#fefdfe"
 COLOURS = {"in-house": "#d55e00", "domestic": "#0072b2", "international": "#009e73", "reference": "#767676"}
 MARKERS = {"in-house": "D", "domestic": "o", "international": "^"}
 _DASHES = ("--", ":", "-.")
-_SETTINGS: dict[Any, Any] = {
+_SETTINGS = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.unicode_minus": False,
@@ -59,7 +59,8 @@ def draw(summary: Summary, folder: Path, words: Words) -> tuple[dict[str, str], 
     fonts, words = families(texts, words)
     svgs: dict[str, str] = {}
     figures: dict[str, list[Figure]] = {}
-    with rc_context(_SETTINGS | {"font.family": fonts}):
+    settings: dict[Any, Any] = {**_SETTINGS, "font.family": fonts}
+    with rc_context(settings):
         for task in summary.tasks:
             groups = [group for group in summary.groups if group.task == task]
             for kind, draw_one in (("quality", _quality), ("latency", _latency)):
@@ -91,7 +92,7 @@ def _panels(count: int, left: float, width: float, height: float) -> tuple[Canva
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    right, top, bottom, legend = 0.6, 0.42, 0.55, 0.4
+    right, top, bottom, legend = 0.6, 0.42, 0.5, 0.35
     across = min(count, _ACROSS)
     down = math.ceil(count / across)
     wide, tall = across * (left + width + right), down * (top + height + bottom) + legend

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import formats, tables
+from harness.report import across, formats, tables
 from harness.report.samples import Example, examples
 from harness.report.summary import Group, Summary
 from harness.report.tables import Column, Row, Table
@@ -67,8 +67,10 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], words: Words) -
     ]
     if summary.pocket:
         blocks.append(Text(words("pocket", names=", ".join(summary.pocket)), strong=True))
-    if (table := tables.overview(summary, words)) is not None:
+    if (table := across.overview(summary, words)) is not None:
         blocks += [Heading(2, words("overview")), table, Text(words("overview_note"))]
+    if (table := across.standings(summary, words)) is not None:
+        blocks += [Heading(3, words("standings")), table, Text(words("standings_note"))]
     for task in summary.tasks:
         blocks += [
             Heading(2, _named(task, words)),
@@ -100,8 +102,8 @@ def _group(group: Group, words: Words) -> list[Block]:
         table, more = tables.slices(group, field, words)
         rest = (Text(words("more_slices", n=more, file="tables/slices.csv")),) if more else ()
         blocks.append(Fold(words("slices", field=field), (table, *rest)))
-    if (table := tables.pairs(group, words)) is not None:
-        note = Text(words("all_pairs", n=len(group.comparisons), file="tables/comparisons.csv"))
+    if (table := across.pairs(group, words)) is not None:
+        note = Text(words("pairs_note", n=len(group.comparisons), file="tables/comparisons.csv"))
         blocks.append(Fold(f"{words('pairs')}: {table.caption}", (Table(table.columns, table.rows), note)))
     if (table := tables.latency(group, words)) is not None:
         blocks.append(Fold(words("latency"), (table, Text(words("latency_note")))))
@@ -139,9 +141,10 @@ def _appendix(summary: Summary, words: Words) -> list[Block]:
         )
         blocks += [Heading(3, words("models")), Table(columns, rows)]
     if summary.datasets:
-        columns = (Column(words("dataset")), Column(words("license")), Column(words("n"), True))
+        keys = ("split", "license", "homepage")
+        columns = (Column(words("dataset")), *(Column(words(key)) for key in keys), Column(words("sample_count"), True))
         rows = tuple(
-            Row((name, str(card.get("license") or formats.NONE), formats.count(card.get("n"))))
+            Row((name, *(str(card.get(key) or formats.NONE) for key in keys), _sizes(summary, name)))
             for name, card in sorted(summary.datasets.items())
         )
         blocks += [Heading(3, words("datasets")), Table(columns, rows)]
@@ -156,13 +159,19 @@ def _appendix(summary: Summary, words: Words) -> list[Block]:
         columns = (Column(words("prompt")), Column(words("text")))
         blocks += [Heading(3, words("prompts")), Fold(words("prompts"), (Table(columns, rows),))]
     if summary.left_out:
-        columns = (Column(words("model")), Column(words("reason")))
+        columns = (Column(words("model")), Column(words("reason")), Column(words("fetch")))
         rows = tuple(
-            Row((str(row.get("model") or formats.NONE), formats.clean(row.get("reason") or formats.NONE)))
+            Row(tuple(formats.clean(row.get(key) or formats.NONE) for key in ("model", "reason", "fetch")))
             for row in summary.left_out
         )
         blocks += [Heading(3, words("left_out")), Table(columns, rows)]
     return blocks
+
+
+def _sizes(summary: Summary, dataset: str) -> str:
+    """How many samples its cells had: one number, or the least and the most where tasks or runs differ."""
+    counts = {cell.samples for cell in summary.cells if cell.dataset == dataset and cell.samples}
+    return "–".join(formats.count(n) for n in sorted({min(counts), max(counts)})) if counts else formats.NONE
 
 
 def _card(card: Mapping[str, Any], key: str, words: Words) -> str:

@@ -14,8 +14,7 @@ from importlib.resources import files
 
 from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
-from harness.report.markdown import said
-from harness.report.samples import Example
+from harness.report.samples import Example, said
 from harness.report.tables import Table
 from harness.report.words import Words
 
@@ -123,13 +122,16 @@ def _example(example: Example, words: Words) -> str:
 
 def inline_svg(svg: str, stem: str, alt: str) -> str:
     """A chart for a page with others: no XML head, ids of its own, and the page's colours for the sentinel ones."""
-    from harness.report.charts import GRID, INK
+    from harness.report.charts import COLOURS, GRID, INK, PAPER
 
     svg = svg[svg.index("<svg") :].rstrip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     prefix = re.sub(r"\W", "-", stem)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = svg.replace(INK, "currentColor").replace(GRID, "var(--line)")
+    ours = {INK: "currentColor", GRID: "var(--line)", PAPER: "none"}
+    ours |= {colour: f"var(--{origin})" for origin, colour in COLOURS.items()}
+    for colour, own in ours.items():
+        svg = svg.replace(colour, own)
     size = re.search(r'width="([\d.]+)pt"', svg)
     svg = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[\d.]+pt"', r"\1", svg, count=1)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
-from harness.report.samples import Example
+from harness.report.samples import Example, said
 from harness.report.tables import Table
 from harness.report.words import Words
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
+_SPECIAL = re.compile(r"[\\`*<>#|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]")
+"""What could begin markup; an underscore inside a word and brackets without a target cannot."""
 
 
 def render(blocks: Sequence[Block], words: Words) -> str:
@@ -20,11 +21,14 @@ def render(blocks: Sequence[Block], words: Words) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no new table cell."""
-    text = (
-        _SPECIAL.sub(r"\\\1", formats.clean(text).replace("&", "&amp;")).replace("\\<", "&lt;").replace("\\>", "&gt;")
-    )
-    return re.sub(r"^([+\-=]|\d+[.)])(?=\s|[+\-=]|$)", r"\\\1", text) if not text[:1].isdigit() else text
+    """Text that Markdown shows as it is: no markup, no HTML, no new table cell, no list or rule at its beginning."""
+    text = _SPECIAL.sub(r"\\\g<0>", formats.clean(text).replace("&", "&amp;"))
+    text = text.replace("\\<", "&lt;").replace("\\>", "&gt;")
+    return re.sub(r"^([+\-](?= |$)|-(?=--)|=|\d+[.)](?= ))", _escaped_start, text)
+
+
+def _escaped_start(match: re.Match[str]) -> str:
+    return match[0][:-1] + "\\" + match[0][-1]
 
 
 def table(table: Table) -> str:
@@ -71,15 +75,3 @@ def _example(example: Example, words: Words) -> str:
         sign = {True: "✓", False: "✗", None: "·"}[reply.right]
         lines.append(f"- {sign} {escape(said(reply.record, words))} — {escape(', '.join(reply.models))}")
     return "\n".join(lines)
-
-
-def said(record, words: Words) -> str:  # noqa: ANN001
-    """What a model made of a sample, in one line."""
-    if record.error is not None:
-        return words("no_answer", error=formats.clean(record.error, 200))
-    if record.retrieval is not None:
-        rank = record.retrieval.get("rank")
-        text = words("rank_answer", rank=formats.count(rank))
-        first = record.retrieval.get("first") or []
-        return text + (words("found_first", ids=formats.clean(", ".join(map(str, first[:3])), 120)) if first else "")
-    return formats.clean(record.answer, 300) if record.answer else words("empty_answer")

@@ -16,7 +16,9 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.metrics.text import normalise
 from harness.records import Record
+from harness.report import formats
 from harness.report.summary import Cell, Group
+from harness.report.words import Words
 
 DRAWN = 150
 """Samples looked at for each group."""
@@ -67,6 +69,20 @@ def matches(record: Record, task: str, language: str) -> bool | None:
         return None
     same = normalise(record.answer, language) in {normalise(reference, language) for reference in record.references}
     return (same or None) if task == "captioning" else same
+
+
+def said(record: Record, words: Words) -> str:
+    """What a model made of a sample, in one line."""
+    if record.error is not None:
+        return words("no_answer", error=formats.clean(record.error, 200))
+    if record.retrieval is not None:
+        rank = record.retrieval.get("rank")
+        if rank is None:
+            return words("no_match")
+        text = words("rank_answer", rank=formats.count(rank))
+        first = record.retrieval.get("top") or []
+        return text + (words("found_first", ids=formats.clean(", ".join(map(str, first[:3])), 120)) if first else "")
+    return formats.clean(record.answer, 300) if record.answer else words("empty_answer")
 
 
 def _draw(cell: Cell) -> dict[str, Record]:

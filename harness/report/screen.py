@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report import formats, tables
-from harness.report.summary import FEW_CLUSTERS, Summary
+from harness.report.summary import Summary
 from harness.report.tables import Table
 from harness.report.words import Words
 
@@ -40,12 +40,8 @@ def show(summary: Summary, console: Console, words: Words) -> None:
         _line(console, words("best_note"), "dim", ascii_only)
     if any(cell.score.low is not None for cell in summary.cells):
         _line(console, words("interval_note"), "dim", ascii_only)
-    if any(not cell.reliable for group in summary.groups for cell in group.cells):
-        _line(console, words("unreliable", few=FEW_CLUSTERS), "dim", ascii_only)
     if summary.pocket:
         _line(console, words("pocket", names=", ".join(summary.pocket)), "", ascii_only)
-    if summary.left_out:
-        _line(console, words("left_out_note", n=len(summary.left_out)), "", ascii_only)
 
 
 def _table(console: Console, table: Table, words: Words, ascii_only: bool) -> None:

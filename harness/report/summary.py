@@ -62,9 +62,13 @@ class Cell:
     metrics: Mapping[str, Number]
     definitions: Mapping[str, str]
     slices: Mapping[str, Mapping[str, Slice]]
+    of_answered: float | None
+    """The headline over the answered samples alone, where some failed."""
     latency: Mapping[str, Any]
     clusters: int | None
     reliable: bool
+    doubt: str
+    """Why not, where it is not."""
     rank: tuple[int, int] | None
     best: bool
     """The best of its group or not distinguishable from it."""
@@ -142,6 +146,8 @@ class Summary:
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[Mapping[str, Any], ...] = ()
+    standings: tuple[Mapping[str, Any], ...] = ()
+    """Win rates and mean ranks over the tables of a single run."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Run -> seed, started, seconds, harness version, as far as known."""
 
@@ -209,7 +215,15 @@ def join(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> Summary
         prompts.update(data.get("prompts") or {})
         left_out.extend(row for row in _mappings(data.get("left_out")) if row not in left_out)
     return Summary(
-        tuple(names), _groups(cells, comparisons), machines, models, datasets, prompts, tuple(left_out), facts
+        runs=tuple(names),
+        groups=_groups(cells, comparisons),
+        machines=machines,
+        models=models,
+        datasets=datasets,
+        prompts=prompts,
+        left_out=tuple(left_out),
+        standings=tuple(_mappings(parts[0][0].get("standings"))) if len(parts) == 1 else (),
+        facts=facts,
     )
 
 
@@ -223,7 +237,8 @@ def number(value: Any) -> float | None:
 def machine_name(card: Mapping[str, Any]) -> str:
     """The machine in a few words: what its latencies hang on."""
     gpu = card.get("gpu")
-    parts = [", ".join(map(str, gpu)) if isinstance(gpu, list) else gpu, card.get("cpu")]
+    cores = f"{card['cores']} cores" if card.get("cores") else None
+    parts = [", ".join(map(str, gpu)) if isinstance(gpu, list) else gpu, card.get("cpu"), cores]
     return " / ".join(str(part) for part in parts if part) or str(card.get("name") or "")
 
 
@@ -262,45 +277,47 @@ def _cell(row: Any, where: str, run: str, machine: str, shared: set[str], folder
     coverage = number(row.get("coverage"))
     if coverage is None and samples and failed is not None:
         coverage = (samples - failed) / samples
-    clusters, rank = _count(row.get("clusters")), row.get("rank")
-    reliable = row.get("reliable")
+    clusters, rank, reliable = _count(row.get("clusters")), row.get("rank"), row.get("reliable")
     headline = row.get("headline") or ""
     if status == "complete" and headline not in metrics:
         raise UserError(f"{where} ({model}): the headline metric '{headline}' is not among its metrics.")
-    name = row.get("folder") or f"cells/{model}/" + ".".join(filter(None, (task, dataset, language, ablate)))
+    numbers = _numbers(metrics, where)
+    slices = {
+        str(name): {
+            str(value): Slice(_count(part.get("n")) or 0, _numbers(part.get("metrics") or {}, where))
+            for value, part in values.items()
+        }
+        for name, values in (row.get("slices") or {}).items()
+    }
     return Cell(
-        run,
-        machine,
-        model,
-        f"{model} @ {run}" if model in shared else model,
-        origin,
-        task,
-        dataset,
-        language,
-        ablate,
-        row.get("route") or "",
-        status,
-        row.get("reason") or "",
-        samples,
-        failed,
-        coverage,
-        headline,
-        _numbers(metrics, where),
-        {key: str(value["definition"]) for key, value in metrics.items() if value.get("definition")},
-        {
-            str(field_): {
-                str(value): Slice(_count(part.get("n")) or 0, _numbers(part.get("metrics") or {}, where))
-                for value, part in values.items()
-            }
-            for field_, values in (row.get("slices") or {}).items()
-        },
-        row.get("latency") or {},
-        clusters,
-        bool(reliable) if reliable is not None else clusters is None or clusters >= FEW_CLUSTERS,
-        (int(rank[0]), int(rank[1])) if isinstance(rank, list) and len(rank) == 2 else None,
-        bool(row.get("best")),
-        row.get("note") or "",
-        folder / name if folder else None,
+        run=run,
+        machine=machine,
+        model=model,
+        label=f"{model} @ {run}" if model in shared else model,
+        origin=origin,
+        task=task,
+        dataset=dataset,
+        language=language,
+        ablate=ablate,
+        route=row.get("route") or "",
+        status=status,
+        reason=row.get("reason") or "",
+        samples=samples,
+        failed=failed,
+        coverage=coverage,
+        headline=headline,
+        metrics=numbers,
+        definitions=row.get("definition") or {},
+        slices=slices,
+        of_answered=number(row.get("of_answered")),
+        latency=row.get("latency") or {},
+        clusters=clusters,
+        reliable=bool(reliable) if reliable is not None else clusters is None or clusters >= FEW_CLUSTERS,
+        doubt=row.get("doubt") or ("" if clusters is None else f"{clusters} clusters"),
+        rank=(int(rank[0]), int(rank[1])) if isinstance(rank, list) and len(rank) == 2 else None,
+        best=bool(row.get("best")),
+        note=row.get("note") or "",
+        folder=folder / "cells" / model / ".".join(filter(None, (task, dataset, language, ablate))) if folder else None,
     )
 
 
@@ -330,7 +347,7 @@ def _groups(cells: Iterable[Cell], comparisons: Sequence[Mapping[str, Any]]) -> 
             *key,
             tuple(sorted((cell for cell in members if cell.complete), key=_place)),
             tuple(cell for cell in members if not cell.complete),
-            tuple(c for c in comparisons if all(c.get(k) == v for k, v in zip(_KEYS, key, strict=True) if v or k in c)),
+            tuple(c for c in comparisons if tuple(c.get(k) or "" for k in _KEYS) == key),
         )
         for key, members in sorted(found.items(), key=lambda item: order[item[0][0]])
     )

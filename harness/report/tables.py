@@ -6,13 +6,17 @@ all show the same figures in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.report import formats
-from harness.report.summary import FEW_CLUSTERS, Cell, Group, Number, Summary, number
+from harness.report.summary import Cell, Group, Number, number
 from harness.report.words import Words
 
+Text = Callable[[Cell], str]
+"""What a cell has in a column."""
+Form = Callable[[Any], str]
 BEST, ALIKE, UNRELIABLE = "★", "≈", "†"
 MANY_VALUES = 24
 """A slice field with more values than this is shown with its largest ones."""
@@ -76,45 +80,54 @@ def side_metrics(group: Group, most: int = 3) -> list[str]:
 
 
 def results(group: Group, words: Words) -> Table:
-    """The main table of a group: quality first, then what it cost."""
+    """The main table of a group: quality first, then what it cost. Columns without a figure are left out."""
 
-    def ms(key: str) -> Callable[[Cell], str]:
-        return lambda cell: formats.quantity(cell.latency.get(key))
+    def measured(key: str, form: Form = formats.quantity) -> Text:
+        return lambda cell: form(cell.latency.get(key))
 
-    def value(name: str) -> Callable[[Cell], str]:
+    def value(name: str) -> Text:
         return lambda cell: formats.metric(cell.metrics.get(name, Number()).value, name)
 
     def name(cell: Cell) -> str:
         return " ".join(filter(None, (mark(cell, group), cell.label, "" if cell.reliable else UNRELIABLE)))
 
     def rank(cell: Cell) -> str:
-        if cell.rank is None or cell.reference:
+        if cell.rank is None or cell.reference or group.joined:
             return formats.NONE
         low, high = cell.rank
         return str(low) if low == high else f"{low}–{high}"
 
-    wanted: list[tuple[Column, Callable[[Cell], str]]] = [
+    return _table(
+        group.cells,
+        group,
         (Column(words("model")), name),
         (Column(words("origin"), rank=3), lambda cell: words.name(cell.origin)),
         (Column(words("route"), rank=6), lambda cell: cell.route or formats.NONE),
         (Column(f"{group.headline} [95 %]"), lambda cell: formats.with_interval(cell.score, group.headline)),
+        (Column(words("rank"), True, 6), rank),
         *((Column(other, True, 5 + place), value(other)) for place, other in enumerate(side_metrics(group))),
         (
             Column(words("answered"), True),
             lambda cell: formats.NONE if cell.reference else formats.share(cell.coverage),
         ),
-        (Column(words("p50"), True, 2), ms("p50_ms")),
-        (Column(words("rate"), True, 4), ms("samples_per_s")),
-        (Column(words("load"), True, 8), ms("load_s")),
-        (Column(words("memory"), True, 7), lambda cell: formats.count(cell.latency.get("peak_memory_mb"))),
+        (Column(words("of_answered"), True, 5), lambda cell: formats.metric(cell.of_answered, group.headline)),
+        (Column(words("p50"), True, 2), measured("p50_ms")),
+        (Column(words("rate"), True, 4), measured("samples_per_s")),
+        (Column(words("load"), True, 8), measured("load_s")),
+        (Column(words("memory"), True, 7), measured("peak_memory_mb", formats.count)),
+    )
+
+
+def _table(cells: Sequence[Cell], group: Group, *columns: tuple[Column, Text]) -> Table:
+    """A row for each cell, without the columns that may go (rank above 0) and have no figure in any row."""
+    kept = [
+        (column, text)
+        for column, text in columns
+        if not column.rank or any(text(cell) not in (formats.NONE, "") for cell in cells)
     ]
-    if not group.joined and any(cell.rank for cell in group.cells):
-        wanted.insert(4, (Column(words("rank"), True, 6), rank))
-    empty = {formats.NONE, ""}
-    kept = [(c, text) for c, text in wanted if not c.rank or any(text(cell) not in empty for cell in group.cells)]
     return Table(
         tuple(column for column, _ in kept),
-        tuple(Row(tuple(text(cell) for _, text in kept), _kind(cell, group)) for cell in group.cells),
+        tuple(Row(tuple(text(cell) for _, text in kept), _kind(cell, group)) for cell in cells),
     )
 
 
@@ -138,43 +151,35 @@ def latency(group: Group, words: Words) -> Table | None:
     timed = [cell for cell in group.models if number(cell.latency.get("p50_ms")) is not None]
     if not timed:
         return None
-    keys = {
-        "p50": "p50_ms",
-        "p90": "p90_ms",
-        "p95": "p95_ms",
-        "p99": "p99_ms",
-        "first_token": "first_token_ms",
-        "rate": "samples_per_s",
-        "token_rate": "tokens_per_s",
-        "load": "load_s",
-        "memory": "peak_memory_mb",
-        "batch": "batch_size",
-    }
-    shown = {
-        word: key for word, key in keys.items() if any(number(cell.latency.get(key)) is not None for cell in timed)
-    }
-    several = len(group.machines) > 1
     timed.sort(key=lambda cell: (group.machines.index(cell.machine), cell.latency["p50_ms"]))
-    whole = ("memory", "batch")
-    return Table(
-        (
-            Column(words("model")),
-            *((Column(words("machine_column")),) if several else ()),
-            *(Column(words(w), True) for w in shown),
-        ),
-        tuple(
-            Row(
-                (
-                    cell.label,
-                    *((cell.machine,) if several else ()),
-                    *(
-                        (formats.count if w in whole else formats.quantity)(cell.latency.get(key))
-                        for w, key in shown.items()
-                    ),
-                )
-            )
-            for cell in timed
-        ),
+
+    def measured(word: str, key: str, form: Form = formats.quantity) -> tuple[Column, Text]:
+        return Column(words(word), True, 1), lambda cell: form(cell.latency.get(key))
+
+    def phase(name: str) -> tuple[Column, Text]:
+        part = lambda cell: formats.quantity((cell.latency.get("phases_ms") or {}).get(name))  # noqa: E731
+        return Column(words("phase", name=name), True, 1), part
+
+    phases = dict.fromkeys(name for cell in timed for name in cell.latency.get("phases_ms") or {})
+    several = len(group.machines) > 1
+    return _table(
+        timed,
+        group,
+        (Column(words("model")), lambda cell: cell.label),
+        (Column(words("machine_column"), rank=1), lambda cell: cell.machine if several else ""),
+        measured("p50", "p50_ms"),
+        measured("p90", "p90_ms"),
+        measured("p95", "p95_ms"),
+        measured("p99", "p99_ms"),
+        *(phase(name) for name in phases),
+        measured("first_token", "first_token_ms"),
+        measured("tokens_out", "tokens_out"),
+        measured("token_rate", "tokens_per_s"),
+        measured("timings", "n", formats.count),
+        measured("rate", "samples_per_s"),
+        measured("batch", "batch_size", formats.count),
+        measured("load", "load_s"),
+        measured("memory", "peak_memory_mb", formats.count),
     )
 
 
@@ -184,18 +189,15 @@ def slices(group: Group, field: str, words: Words) -> tuple[Table, int]:
     for cell in group.cells:
         for value, part in cell.slices.get(field, {}).items():
             sizes[value] = max(part.n, sizes.get(value, 0))
-    shown = list(sizes)
+    shown = [value for value in sizes if any(_part(cell, field, value).value is not None for cell in group.cells)]
     if len(shown) > MANY_VALUES:
         largest = set(sorted(sizes, key=lambda value: -sizes[value])[:MANY_VALUES])
-        shown = [value for value in sizes if value in largest]
+        shown = [value for value in shown if value in largest]
     rows = []
     for cell in group.cells:
         if field not in cell.slices:
             continue
-        scores = [
-            cell.slices[field][value].metrics.get(group.headline, Number()) if value in cell.slices[field] else Number()
-            for value in shown
-        ]
+        scores = [_part(cell, field, value) for value in shown]
         rows.append(
             Row(
                 (cell.label, *(formats.with_interval(score, group.headline) for score in scores)),
@@ -211,38 +213,14 @@ def slices(group: Group, field: str, words: Words) -> tuple[Table, int]:
 
 
 def slice_fields(group: Group) -> list[str]:
-    return list(dict.fromkeys(field for cell in group.cells for field in cell.slices))
+    """The fields that break the headline metric down into at least two parts."""
+    fields = dict.fromkeys(field for cell in group.cells for field in cell.slices)
+    return [field for field in fields if len(slices(group, field, Words("en"))[0].columns) > 2]
 
 
-def pairs(group: Group, words: Words) -> Table | None:
-    """The best model against each other one, from the paired tests; None where there are none."""
-    best = next((cell.model for cell in group.models if cell.score.value is not None), None)
-    rows = []
-    for row in group.comparisons:
-        if best is None or best not in (row.get("a"), row.get("b")) or group.joined:
-            continue
-        sign = 1 if row.get("a") == best else -1
-        bounds = sorted(
-            sign * bound for bound in (number(row.get("low")), number(row.get("high"))) if bound is not None
-        )
-        difference, p = number(row.get("difference")), number(row.get("p_holm"))
-        rows.append(
-            (
-                str(row.get("b") if sign == 1 else row.get("a")),
-                formats.signed(None if difference is None else sign * difference),
-                f"[{formats.signed(bounds[0])}, {formats.signed(bounds[1])}]" if len(bounds) == 2 else formats.NONE,
-                formats.probability(p),
-                formats.NONE if p is None else words("yes" if p < 0.05 else "no"),
-                formats.count(row.get("n")),
-            )
-        )
-    if not rows:
-        return None
-    place = {cell.model: position for position, cell in enumerate(group.models)}
-    rows.sort(key=lambda row: place.get(row[0], len(place)))
-    keys = ("against", "difference", "interval", "p_holm", "shown", "n")
-    columns = tuple(Column(words(key), key not in ("against", "shown")) for key in keys)
-    return Table(columns, tuple(Row(row) for row in rows), f"{best} − …")
+def _part(cell: Cell, field: str, value: str) -> Number:
+    part = cell.slices.get(field, {}).get(value)
+    return part.metrics.get(cell.headline, Number()) if part else Number()
 
 
 def missing(group: Group, words: Words) -> list[tuple[str, str, str]]:
@@ -251,35 +229,6 @@ def missing(group: Group, words: Words) -> list[tuple[str, str, str]]:
     for cell in group.missing:
         found.setdefault((cell.status, formats.clean(cell.reason, 300)), []).append(cell.label)
     return [(words.name(status), ", ".join(names), reason or formats.NONE) for (status, reason), names in found.items()]
-
-
-def overview(summary: Summary, words: Words) -> Table | None:
-    """The headline of every model in every group; None for a single group, whose own table says it all."""
-    if len(summary.groups) < 2:
-        return None
-    labels: dict[str, Cell] = {}
-    for group in summary.groups:
-        for cell in (*group.cells, *group.missing):
-            labels.setdefault(cell.label, cell)
-    order = {origin: place for place, origin in enumerate(("in-house", "domestic", "international", "reference"))}
-    rows = []
-    for label, first in sorted(labels.items(), key=lambda item: (order[item[1].origin], item[0])):
-        texts, shades = [], []
-        for group in summary.groups:
-            cell = next((cell for cell in group.cells if cell.label == label), None)
-            other = next((cell for cell in group.missing if cell.label == label), None)
-            if cell is not None:
-                texts.append(f"{mark(cell, group)} {formats.metric(cell.score.value, cell.headline)}".strip())
-                shades.append(shade(cell.score.value, cell.headline))
-            else:
-                texts.append(words.name(other.status) if other else formats.NONE)
-                shades.append(None)
-        kind = "reference" if first.origin == "reference" else ""
-        rows.append(Row((label, words.name(first.origin), *texts), kind, (None, None, *shades)))
-    titles = (f"{title(group, words, short=True)} {group.headline}" for group in summary.groups)
-    return Table(
-        (Column(words("model")), Column(words("origin")), *(Column(text, True) for text in titles)), tuple(rows)
-    )
 
 
 def title(group: Group, words: Words, short: bool = False) -> str:
@@ -301,8 +250,13 @@ def notes(group: Group, words: Words) -> list[str]:
     counts = sorted({cell.samples for cell in group.models if cell.samples is not None})
     if len(counts) > 1:
         found.append(words("counts_note", counts=", ".join(f"{n:,}" for n in counts)))
-    if any(not cell.reliable for cell in group.cells):
-        found.append(words("unreliable", few=FEW_CLUSTERS))
+    doubts: dict[str, list[str]] = {}
+    for cell in group.cells:
+        if not cell.reliable:
+            doubts.setdefault(formats.clean(cell.doubt, 120), []).append(cell.label)
+    if doubts:
+        reasons = (f"{doubt} ({', '.join(labels)})" for doubt, labels in doubts.items())
+        found.append(words("unreliable", reasons="; ".join(reasons)))
     found.extend(dict.fromkeys(f"{cell.label}: {formats.clean(cell.note, 300)}" for cell in group.cells if cell.note))
     return found
 

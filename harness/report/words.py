@@ -22,6 +22,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "metrics": ("Metrics", "指标"),
     "latency": ("Latency and memory", "延迟与内存"),
     "slices": ("By {field}", "按 {field} 细分"),
+    "standings": ("Over all tables", "综合各表"),
     "pairs": ("The best against each other model", "最佳模型与其他模型的成对检验"),
     "samples": ("Samples", "样例"),
     "missing": ("Not scored", "未评分"),
@@ -51,6 +52,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "answered": ("answered", "已答"),
     "sample_count": ("samples", "样本"),
     "failures": ("failed", "失败"),
+    "of_answered": ("of answered", "已答中"),
+    "win_rate": ("win rate [95 %]", "胜率 [95 %]"),
+    "mean_rank": ("mean rank [95 %]", "平均名次 [95 %]"),
+    "tables": ("tables", "表数"),
+    "timings": ("timings", "计时次数"),
+    "tokens_out": ("output tokens", "输出词元"),
+    "phase": ("{name} ms", "{name} 毫秒"),
+    "detectable": ("detectable", "可检出差值"),
     "p50": ("p50 ms", "p50 毫秒"),
     "p90": ("p90 ms", "p90 毫秒"),
     "p95": ("p95 ms", "p95 毫秒"),
@@ -76,6 +85,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "checkpoint": ("checkpoint", "权重"),
     "parameters": ("parameters (M)", "参数 (百万)"),
     "license": ("licence", "许可证"),
+    "split": ("split", "划分"),
+    "homepage": ("home page", "主页"),
+    "fetch": ("to bring it", "获取方式"),
     "dtype": ("dtype", "精度"),
     "prompt": ("prompt", "提示词"),
     "dataset": ("data set", "数据集"),
@@ -88,6 +100,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "no_answer": ("(no answer: {error})", "（无回答：{error}）"),
     "empty_answer": ("(empty)", "（空）"),
     "rank_answer": ("first true match at rank {rank}", "首个正确匹配排第 {rank}"),
+    "no_match": ("not ranked", "未排名"),
     "found_first": ("; found first: {ids}", "；最先检出：{ids}"),
     "references_are": ("reference", "参考答案"),
     "choices_are": ("choices", "选项"),
@@ -142,8 +155,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "各表的主指标。不同指标不作平均。",
     ),
     "unreliable": (
-        "† fewer than {few} clusters: the interval is not to be relied on.",
-        "† 少于 {few} 簇：区间不可靠。",
+        "† This interval may cover less than it says: {reasons}.",
+        "† 此区间的实际覆盖率可能不足：{reasons}。",
     ),
     "machines_note": (
         "These rows come from different machines ({machines}); their latencies are not to be ranked together.",
@@ -158,11 +171,19 @@ WORDS: dict[str, tuple[str, str]] = {
         "These rows are over different numbers of samples ({counts}); differences may be due to the samples.",
         "这些行的样本数不同（{counts}），差异可能来自样本。",
     ),
-    "hidden": ("Not shown at this width: {names}.", "此宽度下未显示：{names}。"),
-    "left_out_note": (
-        "Left out: {n} (the reasons are in summary.json and report.md).",
-        "未参与：{n} 个，原因见 summary.json 与 report.md。",
+    "standings_note": (
+        "Win rate is the share of the other models that a model beats, mean rank its place, both averaged "
+        "over the tables in "
+        "which all these models stand.",
+        "胜率为该模型胜过其他模型的比例，平均名次为其名次，均在这些模型共同参与的表上取平均。",
     ),
+    "pairs_note": (
+        "Detectable is the smallest true difference that these samples would have shown (5 % level, 80 % "
+        "power). All {n} pairs are "
+        "in {file}.",
+        "可检出差值为这些样本所能显示的最小真实差异（5 % 水平，80 % 功效）。全部 {n} 对见 {file}。",
+    ),
+    "hidden": ("Not shown at this width: {names}.", "此宽度下未显示：{names}。"),
     "samples_note": (
         "Drawn by a hash of the sample's id, those first on which the models part. ✓ equals a reference after "
         "normalising case, width and punctuation (retrieval: a true match came first); the metric itself may be "
@@ -171,7 +192,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "表示规范化大小写、全半角与标点后与某一参考答案相同（检索：正确匹配排第一）；指标本身可能更细致。",
     ),
     "more_slices": ("{n} more values are in {file}.", "另有 {n} 个取值，见 {file}。"),
-    "all_pairs": ("All {n} pairs are in {file}.", "全部 {n} 对见 {file}。"),
     "nothing": ("Nothing was scored in this table.", "此表没有评分结果。"),
     "no_font": (
         "No installed font has the Chinese characters that the charts need; their labels are in English and some "

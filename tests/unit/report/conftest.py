@@ -1,16 +1,18 @@
 """A run folder as `harness run` leaves it, small but with everything that is awkward to show.
 
 Six models and two reference rows on three tasks in two languages; failed and skipped cells, Chinese text, a model whose
-output is a script tag, metrics without an interval, a retrieval without records. All figures follow from a few
-constants.
+output is a script tag, metrics without an interval, doubtful ones, a retrieval without records. All figures follow from
+a few constants.
 """
+
+# ruff: noqa: C408 - the keyword form keeps rows of many plain keys readable
 
 import json
 from pathlib import Path
 
 import pytest
 
-MODELS = {
+MODELS = {  # origin, developer, checkpoint, million parameters, quality, milliseconds
     "fusion-self-attention": ("in-house", "ours", "bundled:fusion-self-attention", 2.1, 0.86, 6.2),
     "fusion-concat": ("in-house", "ours", "bundled:fusion-concat", 2.0, 0.70, 5.9),
     "qwen3-vl-pocket": ("domestic", "Alibaba", "bundled:qwen3-vl", 1.9, 0.84, 31.0),
@@ -21,274 +23,156 @@ MODELS = {
 TYPES = {"en": ("colour", "count", "position", "yes/no"), "zh": ("颜色", "数量", "位置", "是非")}
 ANSWERS = {"en": ("red", "2", "left", "yes"), "zh": ("红色", "2", "左边", "是")}
 QUESTIONS = {
-    "en": (
-        "What colour is the circle?",
-        "How many stars are there?",
-        "Where is the 3 | left or right?",
-        "Is the *big* one blue?",
-    ),
+    "en": ("What colour is it?", "How many stars are there?", "Is the 3 | left or right?", "Is the *big* one blue?"),
     "zh": ("圆形是什么颜色？", "有几颗星？", "数字3在哪边？", "大的那个是蓝色的吗？"),
 }
 EVIL = "<script>alert('x')</script> | **bold** =1+1"
+BROKEN = "OSError: weights [red]corrupt[/red] <b>at</b> \x1b[31mbyte 12_000"
+HEADLINES = {"vqa": "exact_match", "captioning": "cider", "retrieval": "i2t_recall@1"}
+TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_s", "first_token_ms", "load_s")
 
 
-def number(value: float, half: float = 0.03, definition: str = "") -> dict:
-    row = {"value": round(value, 4), "low": round(max(value - half, 0), 4), "high": round(min(value + half, 1), 4)}
-    return {**row, "definition": definition} if definition else row
-
-
-def cell(model: str, task: str, language: str, quality: float, latency: float, samples: int = 200) -> dict:
-    headline = {"vqa": "exact_match", "captioning": "cider", "retrieval": "i2t_recall@1"}[task]
-    metrics = {
-        headline: number(quality, definition="exact match after NFKC, case and punctuation" if task == "vqa" else "")
+def number(value, half=0.03):
+    if half is None:
+        return {"value": value, "low": None, "high": None}
+    return {
+        "value": round(value, 4),
+        "low": round(max(value - half, 0), 4),
+        "high": round(min(value + half, 9.0 if value > 1 else 1.0), 4),
     }
+
+
+def metrics_of(task, quality):
     if task == "vqa":
-        metrics |= {
+        rest = {
             "token_f1": number(quality + 0.02),
             "choice_accuracy": number(quality - 0.01),
-            "ece": {"value": 0.041, "low": None, "high": None},
+            "ece": number(0.04, None),
         }
-    elif task == "captioning":
-        metrics = {
-            "cider": {
-                "value": round(3.2 * quality, 4),
-                "low": round(3.2 * quality - 0.1, 4),
-                "high": round(3.2 * quality + 0.1, 4),
-            }
-        }
-        metrics |= {
-            "bleu4": number(quality - 0.2),
-            "rouge_l": number(quality - 0.05),
-            "meteor": {"value": None, "low": None, "high": None},
-        }
-    else:
-        metrics |= {
-            "t2i_recall@1": number(quality - 0.04),
-            "i2t_recall@5": number(quality + 0.1),
-            "i2t_median_rank": {"value": 2.0, "low": 1.0, "high": 3.0},
-        }
-    slices = {
-        "category": {
-            kind: {"n": samples // 4, "metrics": {headline: number(min(quality + shift, 1.0), 0.06)}}
-            for kind, shift in zip(TYPES[language], (0.1, -0.2, 0.0, 0.05), strict=True)
-        }
-    }
-    return {
-        "model": model,
-        "origin": MODELS[model][0],
-        "task": task,
-        "dataset": "pocket",
-        "language": language,
-        "route": "embed" if task == "retrieval" else "generate",
-        "status": "complete",
-        "reason": "",
-        "samples": samples,
-        "failed": 0,
-        "coverage": 1.0,
-        "clusters": samples // 2,
-        "reliable": True,
-        "headline": headline,
-        "metrics": metrics,
-        "slices": slices if task == "vqa" else {},
-        "rank": [3, 6],
-        "best": False,
-        "note": "",
-        "latency": {
-            "p50_ms": latency,
-            "p90_ms": round(latency * 1.3, 2),
-            "p95_ms": None,
-            "p99_ms": None,
-            "samples_per_s": round(900 / latency, 3),
-            "tokens_per_s": 210.5 if task != "retrieval" else None,
-            "first_token_ms": None,
-            "load_s": 0.84,
-            "peak_memory_mb": 612.0,
-            "batch_size": 32,
-        },
-    }
+        return {"exact_match": number(quality), **rest}
+    if task == "captioning":
+        rest = {"bleu4": number(quality - 0.2), "rouge_l": number(quality - 0.05), "meteor": number(None, None)}
+        return {"cider": number(3.2 * quality, 0.1), **rest}
+    rest = {"t2i_recall@1": number(quality - 0.04), "i2t_recall@5": number(quality + 0.1)}
+    return {"i2t_recall@1": number(quality), **rest, "i2t_median_rank": number(2.0, 1.0)}
 
 
-def reference(name: str, task: str, language: str, quality: float) -> dict:
-    row = cell("fusion-concat", task, language, quality, 1.0)
-    empty = {"origin": "reference", "model": name, "route": "", "latency": {}, "rank": None}
-    row = {**row, **empty}
-    if name == "chance":
-        row["metrics"] = {row["headline"]: {"value": quality, "low": None, "high": None}}
-        row["slices"] = {}
+def blank(model, origin, task, language, status="complete", reason=None):
+    row = dict(model=model, origin=origin, task=task, dataset="pocket", language=language, ablate="", route=None)
+    row |= dict(status=status, reason=reason, samples=200, failed=None, headline=None, metrics={}, slices={})
+    return row | dict(latency=dict.fromkeys((*TIMES, "peak_memory_mb", "batch_size")))
+
+
+def complete(model, origin, task, language, quality):
+    metrics, headline = metrics_of(task, quality), HEADLINES[task]
+    row = blank(model, origin, task, language) | dict(headline=headline, metrics=metrics, failed=0, coverage=1.0)
+    row |= dict(
+        definition={"exact_match": "equal in normal form"} if task == "vqa" else {}, clusters=100, reliable=True
+    )
+    if task == "vqa":
+        shifts = zip(TYPES[language], (0.1, -0.2, 0.0, 0.05), strict=True)
+        parts = {kind: {"n": 50, "metrics": {headline: number(quality + shift, 0.06)}} for kind, shift in shifts}
+        row["slices"] = {"category": parts}
     return row
 
 
-def absent(model: str, task: str, language: str, status: str, reason: str) -> dict:
-    row = {
-        "model": model,
-        "origin": MODELS[model][0],
-        "task": task,
-        "dataset": "pocket",
-        "language": language,
-        "route": None,
-    }
-    return {
-        **row,
-        "status": status,
-        "reason": reason,
-        "samples": None,
-        "failed": None,
-        "headline": None,
-        "metrics": {},
-        "slices": {},
-        "latency": {},
-    }
+def model_cell(model, task, language):
+    origin, _, _, _, quality, ms = MODELS[model]
+    if task == "captioning" and model == "siglip2_base":
+        return blank(model, origin, task, language, "skipped", "no route: captioning needs generate, it has embed")
+    if task == "retrieval" and model in ("qwen3-vl-pocket", "internvl3-1b", "smolvlm-pocket"):
+        return blank(model, origin, task, language, "skipped", "no route: retrieval needs embed, it has generate")
+    if (task, model, language) == ("vqa", "internvl3-1b", "zh"):
+        return blank(model, origin, task, language, "failed", BROKEN)
+    row = complete(model, origin, task, language, quality - (0.03 if language == "zh" else 0))
+    row |= dict(route="embed" if task == "retrieval" else "generate", rank=[3, 6], best=False, note="")
+    row["latency"] |= dict(p50_ms=ms, p90_ms=round(1.3 * ms, 2), samples_per_s=round(900 / ms, 3), load_s=0.84, n=36)
+    row["latency"] |= dict(peak_memory_mb=612.0, batch_size=32, phases_ms={"preprocess": 1.2, "device": ms - 1.2})
+    if model == "smolvlm-pocket":
+        row |= dict(failed=3, coverage=0.985, of_answered=quality + 0.01, note="batch halved to 16: out of memory")
+    if model in ("fusion-self-attention", "qwen3-vl-pocket"):
+        row |= dict(best=True, rank=[1, 1] if task == "retrieval" else [1, 2])
+    if task == "retrieval" and model == "siglip2_base":
+        row |= dict(reliable=False, doubt="only 12 clusters")
+    return row
 
 
-def build_cells() -> list[dict]:
-    cells = []
+def cells():
     for task in ("vqa", "captioning", "retrieval"):
         for language in ("en", "zh"):
-            for model, (_, _, _, _, quality, latency) in MODELS.items():
-                if task == "captioning" and model == "siglip2_base":
-                    cells.append(
-                        absent(
-                            model, task, language, "skipped", "no route: captioning needs generate, the model has embed"
-                        )
-                    )
-                elif task == "retrieval" and model in ("qwen3-vl-pocket", "internvl3-1b", "smolvlm-pocket"):
-                    cells.append(
-                        absent(
-                            model, task, language, "skipped", "no route: retrieval needs embed, the model has generate"
-                        )
-                    )
-                elif task == "vqa" and model == "internvl3-1b" and language == "zh":
-                    cells.append(
-                        absent(
-                            model,
-                            task,
-                            language,
-                            "failed",
-                            "OSError: weights [red]corrupt[/red] <b>at</b> \x1b[31mbyte 12_000",
-                        )
-                    )
-                else:
-                    row = cell(model, task, language, quality - (0.03 if language == "zh" else 0), latency)
-                    if model == "smolvlm-pocket":
-                        row |= {"failed": 3, "coverage": 0.985}
-                    if model in ("fusion-self-attention", "qwen3-vl-pocket"):
-                        row |= {"best": True, "rank": [1, 1] if task == "retrieval" else [1, 2]}
-                    cells.append(row)
-            cells.append(reference("prior", task, language, 0.31))
+            yield from (model_cell(model, task, language) for model in MODELS)
+            yield complete("prior", "reference", task, language, 0.31)
             if task == "vqa":
-                cells.append(reference("chance", task, language, 0.2512))
-    return cells
+                chance = complete("chance", "reference", task, language, 0.2512)
+                yield chance | dict(metrics={"exact_match": number(0.2512, None)}, slices={})
 
 
-def pairs() -> list[dict]:
+def pairs():
     best = "fusion-self-attention"
-    rows = []
     for language in ("en", "zh"):
-        for other in ("fusion-concat", "qwen3-vl-pocket", "smolvlm-pocket"):
-            far = other != "qwen3-vl-pocket"
-            d = round(MODELS[best][4] - MODELS[other][4], 3)
-            a, b, sign = (other, best, -1) if other == "fusion-concat" else (best, other, 1)
-            bounds = sorted((round(sign * (d - 0.04), 3), round(sign * (d + 0.04), 3)))
-            rows.append(
-                {
-                    "task": "vqa",
-                    "dataset": "pocket",
-                    "language": language,
-                    "metric": "exact_match",
-                    "a": a,
-                    "b": b,
-                    "difference": sign * d,
-                    "low": bounds[0],
-                    "high": bounds[1],
-                    "p": 0.0001 if far else 0.21,
-                    "p_holm": 0.0003 if far else 0.21,
-                    "n": 200,
-                }
-            )
-    return rows
+        for other, p in (("fusion-concat", 0.0003), ("qwen3-vl-pocket", 0.21), ("smolvlm-pocket", 0.0003)):
+            sign = -1 if other == "fusion-concat" else 1
+            a, b = (other, best) if sign < 0 else (best, other)
+            gap = round(MODELS[best][4] - MODELS[other][4], 3)
+            low, high = sorted((round(sign * (gap - 0.04), 3), round(sign * (gap + 0.04), 3)))
+            row = dict(task="vqa", dataset="pocket", language=language, ablate="", metric="exact_match", a=a, b=b)
+            yield row | dict(difference=sign * gap, low=low, high=high, p=p / 3, p_holm=p, detectable=0.057, n=200)
 
 
-def records(model: str, language: str) -> list[dict]:
-    quality = MODELS[model][4]
-    rows = []
+def standing(model, rate, place):
+    row = dict(model=model, win_rate=rate, win_rate_low=rate - 0.1, win_rate_high=rate + 0.1)
+    return row | dict(borda=place, borda_low=place - 0.2, borda_high=place + 0.3, tables=6)
+
+
+def records(model, language):
     for i in range(40):
         kind = i % 4
-        right = ((i * 37 + len(model) * 11) % 100) / 100 < quality
-        row = {
-            "id": f"q{i:03d}",
-            "cluster": f"scene{i // 2}",
-            "question": QUESTIONS[language][kind],
-            "references": [ANSWERS[language][kind]],
-            "slices": {"category": TYPES[language][kind]},
-            "media": [f"scene{i // 2}.png"],
-            "answer": ANSWERS[language][kind] if right else {"en": "blue", "zh": "蓝色"}[language],
-            "tokens_out": 1,
-        }
+        right = ((i * 37 + len(model) * 11) % 100) / 100 < MODELS[model][4]
+        wrong = {"en": "blue", "zh": "蓝色"}[language]
+        row = dict(id=f"q{i:03d}", cluster=f"scene{i // 2}", question=QUESTIONS[language][kind])
+        row |= dict(references=[ANSWERS[language][kind]], slices={"category": TYPES[language][kind]})
+        row |= dict(media=[f"scene{i // 2}.png"], answer=ANSWERS[language][kind] if right else wrong, tokens_out=1)
         if model == "smolvlm-pocket" and i in (7, 8, 9):
-            row |= {"answer": EVIL}
+            row |= dict(answer=EVIL)
         if model == "smolvlm-pocket" and i == 12:
             row["error"] = "UnidentifiedImageError: scene6.png (test.jsonl, row 13) does not open"
             del row["answer"]
-        rows.append(row)
-    return rows
+        yield row
 
 
-def build(folder: Path, run: str = "demo", gpu: str | None = None) -> Path:
+def card(model):
+    origin, developer, checkpoint, parameters, _, _ = MODELS[model]
+    pocket = checkpoint.startswith("bundled:")
+    row = dict(origin=origin, developer=developer, checkpoint=checkpoint, parameters=parameters, license="apache-2.0")
+    return row | dict(dtype="float32", pocket=pocket, prompt="pocket" if pocket else "chat")
+
+
+def build(folder: Path, run="demo", gpu=None) -> Path:
     """Write the run into `folder`/`run` and return that."""
     target = folder / run
     target.mkdir(parents=True)
-    summary = {
-        "run": run,
-        "seed": 0,
-        "harness": "0.1.0",
-        "started": "2026-01-02T03:04:05Z",
-        "seconds": 171.4,
-        "machine": {
-            "cpu": "Example CPU 3000 (2 cores)",
-            "gpu": gpu,
-            "memory_gb": 15.6,
-            "python": "3.11.2",
-            "torch": "2.15.0",
-            "transformers": "5.23.0",
-        },
-        "cells": build_cells(),
-        "comparisons": pairs(),
-        "models": {
-            name: {
-                "origin": origin,
-                "developer": developer,
-                "checkpoint": checkpoint,
-                "parameters": parameters,
-                "license": "apache-2.0",
-                "dtype": "float32",
-                "pocket": checkpoint.startswith("bundled:"),
-                "prompt": "pocket" if checkpoint.startswith("bundled:") else "chat",
-            }
-            for name, (origin, developer, checkpoint, parameters, _, _) in MODELS.items()
-        },
-        "datasets": {"pocket": {"license": "CC0-1.0", "n": 200}},
-        "prompts": {
-            "chat": {
-                "vqa": {"en": "{question}\nAnswer with a word.", "zh": "{question}\n请用一个词回答。"},
-                "image_labels": {"en": ["a photo of a {label}", "{label}"]},
-            }
-        },
-        "left_out": [
-            {
-                "model": "qwen2.5-vl-7b",
-                "reason": "its weights are not on this machine: harness fetch model=qwen2.5-vl-7b",
-            }
-        ],
+    machine = dict(cpu="Example CPU 3000", cores=2, gpu=gpu, memory_gb=15.6, python="3.11.2", torch="2.15.0")
+    summary = dict(run=run, seed=0, harness="0.1.0", started="2026-01-02T03:04:05Z", seconds=171.4, machine=machine)
+    summary |= dict(cells=list(cells()), comparisons=list(pairs()), models={model: card(model) for model in MODELS})
+    summary["standings"] = [standing("fusion-self-attention", 0.9, 1.25), standing("fusion-concat", 0.4, 2.5)]
+    summary["datasets"] = {"pocket": {"license": "CC0-1.0", "split": "test", "homepage": "", "source": "pocket"}}
+    summary["prompts"] = {
+        "chat": {
+            "vqa": {"en": "{question}\nAnswer with a word.", "zh": "{question}\n请用一个词回答。"},
+            "image_labels": {"en": ["a photo of a {label}", "{label}"]},
+        }
     }
+    summary["left_out"] = [
+        {"model": "qwen2.5-vl-7b", "reason": "its weights are not here", "fetch": "harness fetch model=x"}
+    ]
     (target / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=1), "utf-8")
     for model in MODELS:
         for language in ("en", "zh"):
-            if (model, language) == ("internvl3-1b", "zh"):
-                continue
-            cell_folder = target / "cells" / model / f"vqa.pocket.{language}"
-            cell_folder.mkdir(parents=True)
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in records(model, language)]
-            (cell_folder / "records.jsonl").write_text("".join(lines), "utf-8")
+            if (model, language) != ("internvl3-1b", "zh"):
+                place = target / "cells" / model / f"vqa.pocket.{language}"
+                place.mkdir(parents=True)
+                lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in records(model, language))
+                (place / "records.jsonl").write_text("".join(lines), "utf-8")
     return target
 
 
@@ -302,3 +186,9 @@ def demo(tmp_path: Path) -> Path:
 def build_run():
     """`build` itself, for runs of other names and machines."""
     return build
+
+
+@pytest.fixture
+def evil() -> str:
+    """What one model answers, to try every output's escaping."""
+    return EVIL

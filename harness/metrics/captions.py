@@ -189,7 +189,7 @@ def _rouge(said: Sequence[Sequence[str]], refs: Sequence[Sequence[str]], image: 
     import numpy as np
 
     precision, recall = np.zeros(len(said)), np.zeros(len(said))
-    for i, ref in zip(image.tolist(), refs, strict=True):
+    for i, ref in zip(map(int, image), refs, strict=True):
         # An empty text counts one token: the official script splits "" into [""].
         tokens = said[i]
         common = _common_subsequence(tokens, ref)

@@ -87,7 +87,7 @@ class Scene:
         return next((thing for thing in self.objects if thing.position == position), None)
 
     def cells(self) -> list[tuple[int, int]]:
-        """Dense labels: for each of the four cells (kind, colour), as 1 + index into KINDS and COLOURS; (0, 0) empty."""
+        """Dense labels: (kind, colour) of each cell, as 1 + index into KINDS and COLOURS; (0, 0) where it is empty."""
         colours = list(COLOURS)
         found = [self.at(position) for position in range(len(POSITIONS))]
         return [(1 + KINDS.index(o.kind), 1 + colours.index(o.colour)) if o else (0, 0) for o in found]

@@ -19,7 +19,10 @@ import soundfile
 import soxr
 
 RATE = 8_000
-WORDS = {"en": "zero one two three four five six seven eight nine".split(), "zh": list("零一二三四五六七八九")}
+WORDS = {
+    "en": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    "zh": list("零一二三四五六七八九"),
+}
 MANDARIN = "cmn-latn-pinyin"
 # Accent for English, variant of the voice, words a minute.
 VOICES = {

@@ -1,0 +1,123 @@
+"""Open what a `Media` refers to: any image as RGB, any sound as mono float32 at the rate that a model wants.
+
+Models differ in what they expect and files in what they hold; here the two meet once, so that no adapter has to know
+of EXIF rotation, palettes, 16 bits or stereo. What does not open raises SampleError naming the file and the row that
+asked for it; the run goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import SampleError
+from harness.records import Media
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused: decoded they take more than half a gigabyte. Pillow's own limit for an error."""
+
+
+def open_image(media: Media) -> Image.Image:
+    """The image as RGB, turned as its EXIF tag says; transparent parts white; 16-bit grey scaled to 8.
+
+    Raises SampleError for a file that is absent, empty, cut short, too large or no image.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if isinstance(media.source, np.ndarray):
+        return Image.fromarray(np.ascontiguousarray(media.source))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large but allowed, or an odd EXIF block: neither is the user's business
+            with Image.open(_file(media)) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+                image.load()
+                return _rgb(ImageOps.exif_transpose(image))
+    except Image.UnidentifiedImageError as error:
+        raise _failure(media, "this is no image in a known format") from error
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as error:
+        raise _failure(media, str(error) or type(error).__name__) from error
+
+
+def open_audio(media: Media, rate: int) -> np.ndarray:
+    """The sound as float32 [n] within -1..1, its channels averaged, resampled to `rate` samples a second.
+
+    Raises SampleError for a file that is absent, empty, cut short, without sound or in no known format.
+    """
+    import numpy as np
+    import soundfile
+
+    if isinstance(media.source, np.ndarray):
+        if media.rate is None:
+            raise _failure(media, "the array comes without its rate")
+        sound, found = np.asarray(media.source, np.float32), media.rate
+    else:
+        try:
+            sound, found = soundfile.read(_file(media), dtype="float32", always_2d=False)
+        except (OSError, RuntimeError, TypeError, ValueError) as error:  # soundfile's own errors are RuntimeErrors
+            raise _failure(media, str(error)) from error
+    if sound.ndim == 2:
+        sound = sound.mean(axis=1)
+    if not len(sound):
+        raise _failure(media, "it holds no sound")
+    if not np.isfinite(sound).all():
+        raise _failure(media, "it holds samples that are no finite numbers")
+    if found != rate:
+        import soxr
+
+        sound = soxr.resample(sound, found, rate)
+    return np.ascontiguousarray(sound, dtype=np.float32)
+
+
+def _file(media: Media) -> io.BytesIO:
+    """The encoded bytes; raises OSError or ValueError with a reason."""
+    if isinstance(media.source, Path):
+        encoded = media.source.read_bytes()
+    elif isinstance(media.source, bytes):
+        encoded = media.source
+    else:
+        raise ValueError(f"a {type(media.source).__name__} is no {media.kind}")
+    if not encoded:
+        raise ValueError("it is empty (0 bytes)")
+    return io.BytesIO(encoded)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        return _grey(image)
+    if "A" in image.mode or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Numbers of 16 or more bits: divided by 257 if they are 16-bit, by their maximum if they are larger, or as they
+    are if they fit into a byte."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(0)
+    top = values.max(initial=0)
+    sixteen = image.mode.startswith("I;16") or top > 255
+    scale = 1.0 if not sixteen else 257.0 if top <= 65535 else top / 255
+    return Image.fromarray((values / scale).round().astype(np.uint8)).convert("RGB")
+
+
+def _failure(media: Media, reason: str) -> SampleError:
+    file = str(media.source) if isinstance(media.source, Path) else "its data"
+    if isinstance(media.source, Path) and not media.source.exists():
+        reason = "there is no such file"
+    where = f" ({media.where})" if media.where else ""
+    return SampleError(f"The {media.kind} {file}{where} does not open: {reason}.")

@@ -1,0 +1,291 @@
+"""From the columns of a table to samples: what all tabular sources share, and what a config's keys mean.
+
+    columns    sample field -> where its value comes from:
+                 a column's name; "answers.answer" reaches into lists of objects; "{language}" is replaced first
+                 a text with {column} in it
+                 a list of these: all their values (for references and choices)
+                 {en: ..., zh: ...}: a text for each language, which may be the same for all rows
+    values     column -> {value: replacement, or {en: ..., zh: ...}}
+    where      column -> the value, or list of values, to keep
+    slices     slice name -> column
+
+Fields are id (default: the row's number within the split), cluster (default: the first medium), image, audio (a list means several),
+question, references and choices. A row without any reference is left out, as a photo without a Chinese caption is in a
+Chinese cell. With choices, a reference may also be the letter or the number (from 0) of the right one; choices are
+shown in an order drawn from the sample's id, so that no position is the right one more often.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.dataset import Dataset
+from harness.errors import UserError, nearest
+from harness.records import Language, Media, Sample
+
+if TYPE_CHECKING:
+    from harness.config.specs import DatasetSpec
+
+FIELDS = ("id", "cluster", "image", "audio", "question", "references", "choices")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table: rows that may be read lazily, their columns, and what to call them in messages."""
+
+    rows: Sequence[Mapping[str, Any]]
+    columns: list[str]
+    places: Sequence[str]
+    """Of each row, file and line."""
+    table: str
+    """The file or repository."""
+    folder: Path | None
+    """What media paths are relative to."""
+
+    def only(self, columns: Iterable[str]) -> Sequence[Mapping[str, Any]]:
+        """All rows, with at least these columns (a table on disk then reads no other)."""
+        read = getattr(self.rows, "only", None)
+        return read(list(columns)) if read else self.rows
+
+
+def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
+    """The rows that pass all filters. Raises UserError for an unknown column or if no row is left."""
+    if not filters:
+        return table
+    _check(name, table, filters, "where")
+    allowed = {c: set(map(str, v if isinstance(v, list | tuple) else [v])) for c, v in filters.items()}
+    chosen = [
+        number
+        for number, row in enumerate(table.only(filters))
+        if all(str(row.get(column)) in values for column, values in allowed.items())
+    ]
+    if not chosen:
+        said = ", ".join(f"{column} = {value}" for column, value in filters.items())
+        raise UserError(f"Data set '{name}': no row of {table.table} has {said}.")
+    places = [table.places[number] for number in chosen]
+    return Rows(_Chosen(table.rows, chosen), table.columns, places, table.table, table.folder)
+
+
+def dataset(
+    name: str, spec: DatasetSpec, language: Language, split: str | None, read: Callable[[str], Rows]
+) -> Dataset:
+    """Map the rows that `read` gives for a split. Raises UserError where the table's form does not fit the config."""
+    wanted = split or spec.split
+    samples = _Mapped(name, spec, language, read(wanted))
+    prior_split = spec.train_split or wanted
+    known = samples if prior_split == wanted else _Mapped(name, spec, language, read(prior_split))
+    if spec.prior_by and spec.prior_by not in spec.slices:
+        raise UserError(f"Data set '{name}': prior_by is no slice. {nearest(spec.prior_by, spec.slices)}")
+    return Dataset(
+        name=name,
+        language=language,
+        samples=samples,
+        labels=tuple(str(label) for label in spec.labels.get(language, ())),
+        modalities=tuple(spec.modalities),  # pyright: ignore[reportArgumentType]
+        prior=known.prior(),
+        prior_by=spec.prior_by,
+        prior_split=prior_split,
+        metric=spec.metric,
+    )
+
+
+class _Mapped(Sequence[Sample]):
+    """Samples, built when asked for. Form, ids and references are checked when it is made; media are not opened."""
+
+    def __init__(self, name: str, spec: DatasetSpec, language: Language, table: Rows) -> None:
+        self.spec, self.language, self.table = spec, language, table
+        for field in spec.columns:
+            if field not in FIELDS:
+                raise UserError(f"Data set '{name}', columns: there is no field '{field}'. {nearest(field, FIELDS)}")
+        used = {field: _columns(source, language) for field, source in spec.columns.items()}
+        needed = dict.fromkeys(column for columns in used.values() for column in columns)
+        _check(name, table, [*needed, *spec.slices.values()], "columns")
+        light = [*used.get("id", ()), *used.get("references", ()), *spec.slices.values()]
+        self.light = table.only(dict.fromkeys(c if c in table.columns else c.partition(".")[0] for c in light))
+        self.kept = [number for number, row in enumerate(self.light) if self._all("references", row)]
+        if not self.kept:
+            source = spec.columns.get("references", "nothing")
+            raise UserError(
+                f"Data set '{name}': no row of {table.table} has a reference for language {self.language} "
+                f"(from {source}). Columns found: {', '.join(table.columns)}."
+            )
+        self._check_ids(name)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = self.kept[index]
+        row = self.table.rows[number]
+        sample_id = self._id(number, row)
+        media = (*self._media("image", row, number), *self._media("audio", row, number))
+        choices = self._all("choices", row)
+        shown = list(choices)
+        random.Random(f"choices/{sample_id}").shuffle(shown)
+        return Sample(
+            id=sample_id,
+            cluster=self._one("cluster", row) or (self._shared(media[0]) if media else sample_id),
+            language=self.language,
+            media=media,
+            question=self._one("question", row),
+            references=tuple(_right(reference, choices) for reference in self._all("references", row)),
+            choices=tuple(shown),
+            slices=self._slices(row),
+        )
+
+    def prior(self) -> dict[str, tuple[str, ...]]:
+        """References by the `prior_by` slice. None of a question with its own choices, which no other question has."""
+        by: dict[str, list[str]] = {}
+        if "choices" not in self.spec.columns:
+            for number in self.kept:
+                row = self.light[number]
+                by.setdefault(self._slices(row).get(self.spec.prior_by, ""), []).extend(self._all("references", row))
+        return {value: tuple(references) for value, references in by.items()}
+
+    def _check_ids(self, name: str) -> None:
+        first: dict[str, int] = {}
+        for number in self.kept:
+            sample_id = self._id(number, self.light[number])
+            if (other := first.setdefault(sample_id, number)) != number:
+                raise UserError(
+                    f"Data set '{name}': two rows have the id '{sample_id}': {self.table.places[other]}, and "
+                    f"{self.table.places[number]}. Ids must be unique; without columns.id rows are numbered."
+                )
+
+    def _id(self, number: int, row: Mapping[str, Any]) -> str:
+        return self._one("id", row) if "id" in self.spec.columns else str(number)
+
+    def _slices(self, row: Mapping[str, Any]) -> dict[str, str]:
+        found = {slice_: self._texts(column, row) for slice_, column in self.spec.slices.items()}
+        return {slice_: " ".join(texts) for slice_, texts in found.items() if texts}
+
+    def _shared(self, medium: Media) -> str:
+        """The medium's name, the same on every machine."""
+        path, folder = medium.source, self.table.folder
+        inside = isinstance(path, Path) and folder is not None and path.is_relative_to(folder)
+        return path.relative_to(folder).as_posix() if inside else medium.key  # pyright: ignore
+
+    def _one(self, field: str, row: Mapping[str, Any]) -> str:
+        return " ".join(self._all(field, row))
+
+    def _all(self, field: str, row: Mapping[str, Any]) -> list[str]:
+        source = self.spec.columns.get(field)
+        return [] if source is None else self._texts(source, row)
+
+    def _texts(self, source: Any, row: Mapping[str, Any]) -> list[str]:
+        """The texts that a columns entry gives for a row; none where the cell is empty."""
+        if isinstance(source, Mapping):
+            source = source[self.language]
+            return [_fill(source, row)]
+        if not isinstance(source, str):
+            return [text for part in source for text in self._texts(part, row)]
+        source = source.replace("{language}", self.language)
+        if "{" in source:
+            return [_fill(source, row)]
+        values = (self._translated(source, value) for value in _reach(row, source))
+        return [text for text in (str(value).strip() for value in values if value is not None) if text]
+
+    def _translated(self, column: str, value: Any) -> Any:
+        known = self.spec.values.get(column, {})
+        try:
+            value = known[value] if value in known else known.get(str(value), value)
+        except TypeError:  # a value that no mapping can hold, such as a list of lists
+            return value
+        return value[self.language] if isinstance(value, Mapping) and self.language in value else value
+
+    def _media(self, kind: Literal["image", "audio"], row: Mapping[str, Any], number: int) -> list[Media]:
+        place = self.table.places[number]
+        sources = self.spec.columns.get(kind, ())
+        found = []
+        for source in [sources] if isinstance(sources, str) else sources:
+            source = source.replace("{language}", self.language)
+            values = [_fill(source, row)] if "{" in source else _reach(row, source)
+            found += [_medium(kind, value, self.table.folder, place) for value in values]
+        if sources and not found:  # asked without its picture a question would look answered; this one fails instead
+            found.append(Media(kind, f"{place}, no {kind}", b"", where=place))
+        return found
+
+
+class _Chosen(Sequence[Mapping[str, Any]]):
+    """Some rows of a table."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
+        self.rows, self.numbers = rows, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return self.rows[self.numbers[index]]
+
+    def only(self, columns: list[str]) -> list[Mapping[str, Any]]:
+        read = getattr(self.rows, "only", None)
+        rows = read(columns) if read else self.rows
+        return [rows[number] for number in self.numbers]
+
+
+def _columns(source: Any, language: Language) -> list[str]:
+    """The columns that an entry of `columns` reads."""
+    if isinstance(source, Mapping):
+        if language not in source:
+            return []
+        return re.findall(r"{([^{}]+)}", source[language])
+    if not isinstance(source, str):
+        return [column for part in source for column in _columns(part, language)]
+    source = source.replace("{language}", language)
+    return re.findall(r"{([^{}]+)}", source) if "{" in source else [source]
+
+
+def _fill(template: str, row: Mapping[str, Any]) -> str:
+    return re.sub(r"{([^{}]+)}", lambda match: str(row.get(match[1], "")).strip(), template).strip()
+
+
+def _reach(row: Mapping[str, Any], column: str) -> list[Any]:
+    """The values in a column; "a.b" is b of every object in a. A list gives several, nothing none."""
+    value: Any = row.get(column)
+    if column not in row and "." in column:
+        outer, _, inner = column.partition(".")
+        value = row.get(outer)
+        if isinstance(value, Mapping):
+            value = value.get(inner)
+        elif isinstance(value, list):
+            value = [part.get(inner) for part in value if isinstance(part, Mapping)]
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, place: str) -> Media:
+    """A path, encoded bytes, or an object {bytes, path}, as `datasets` gives what it does not decode."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path") or b""
+    if isinstance(value, bytes):
+        return Media(kind, hashlib.sha256(value).hexdigest()[:24], value, where=place)
+    path = Path(str(value))
+    path = folder / path if folder is not None else path
+    return Media(kind, str(path), path, where=place)
+
+
+def _right(reference: str, choices: Sequence[str]) -> str:
+    """The text of the right choice, where a reference is its letter or number."""
+    if not choices or reference in choices:
+        return reference
+    number = int(reference) if reference.isdecimal() else ord(reference) - ord("A") if len(reference) == 1 else -1
+    return choices[number] if 0 <= number < len(choices) else reference
+
+
+def _check(name: str, table: Rows, columns: Iterable[str], key: str) -> None:
+    absent = [c for c in columns if c not in table.columns and c.partition(".")[0] not in table.columns]
+    if absent:
+        raise UserError(
+            f"Data set '{name}', {key}: {table.table} has no column '{absent[0]}'. "
+            f"{nearest(absent[0], table.columns)} Columns found: {', '.join(table.columns)}."
+        )

@@ -1,0 +1,79 @@
+"""Data sets of the Hugging Face hub, through `datasets.load_dataset`, at the revision that the config pins.
+
+Media are not decoded by `datasets`: they stay encoded bytes or a path, and `harness.media` opens them as it opens local
+files, so that both sources treat rotation, palettes and rates alike. `path` may also be a local folder of parquet, CSV
+or JSON files that `load_dataset` understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.sources.columns import Rows, keep
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from harness.config.specs import DatasetSpec
+
+
+def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
+    """The rows of one split, read from disk as they are asked for. Downloads what is not cached, if the hub is allowed.
+
+    Raises UserError where the data set, its subset or its split cannot be had.
+    """
+    import datasets
+
+    subset = f"/{spec.subset}" if spec.subset else ""
+    try:
+        table = datasets.load_dataset(spec.path, spec.subset, split=split, revision=spec.revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"Data set '{name}': {spec.path}{subset}, split {split}, cannot be loaded: {reason} It is read from the "
+            f"Hugging Face cache or the hub; fetch it on a machine that is online with: hf download {spec.path} "
+            "--repo-type dataset"
+        ) from error
+    if not isinstance(table, datasets.Dataset):
+        raise UserError(f"Data set '{name}': {spec.path}{subset} gives no table for split '{split}'.")
+    for column, feature in table.features.items():
+        if isinstance(feature, datasets.Image | datasets.Audio):
+            table = table.cast_column(column, type(feature)(decode=False))
+    if not len(table):
+        raise UserError(f"Data set '{name}': {spec.path}{subset}, split {split}, is empty.")
+    places = _Places(f"{spec.path}{subset}/{split}", len(table))
+    folder = Path(spec.path) if Path(spec.path).is_dir() else None
+    return keep(name, Rows(_Table(table), table.column_names, places, places.table, folder), spec.where)
+
+
+class _Table(Sequence[dict[str, Any]]):
+    """A `datasets` table as a sequence of rows that reads single columns without the media beside them."""
+
+    def __init__(self, table: Dataset) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return self.table[index]
+
+    def only(self, columns: list[str]) -> list[dict[str, Any]]:
+        """All rows with these columns alone."""
+        return self.table.select_columns(columns).to_list()
+
+
+class _Places(Sequence[str]):
+    """Where each row stands, for messages."""
+
+    def __init__(self, table: str, count: int) -> None:
+        self.table, self.count = table, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return f"{self.table}, row {index}"

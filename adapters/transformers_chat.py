@@ -68,12 +68,11 @@ class ChatModel(TransformersAdapter):
         conversations = [[{"role": "user", "content": self._content(request)}] for request in requests]
         tensors = self.processor.apply_chat_template(
             conversations,
-            add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             processor_kwargs={"padding": True},
-            **self.template,
+            **{"add_generation_prompt": True, **self.template},
         )
         choices = []
         if route == "rank":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.dual import DualEncoder
 from adapters.transformers_base import Tensors, TransformersAdapter, context_length
+from harness.errors import UserError
 from harness.records import Modality
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ class TransformersDual(DualEncoder, TransformersAdapter):
 
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
+        for kind in self.encodes:
+            if not hasattr(self.model, f"get_{kind}_features"):
+                name = type(self.model).__name__
+                raise UserError(f"{self.spec.checkpoint} holds a {name}, which has no embedding of {kind} of its own.")
         # CLAP has a scale for each direction; the one that classifies a sound by texts is the audio's.
         scale = getattr(self.model, "logit_scale", None)
         self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).detach().exp())

@@ -54,8 +54,11 @@ class Prompted(TransformersAdapter):
         """The architecture that the checkpoint names: one family may caption or answer, and only this tells which."""
         import transformers
 
-        names = transformers.AutoConfig.from_pretrained(folder, **arguments).architectures or []
-        return getattr(transformers, names[0] if names else "", transformers.AutoModelForImageTextToText)
+        names = transformers.AutoConfig.from_pretrained(folder, **arguments).architectures or [""]
+        found = getattr(transformers, names[0], transformers.AutoModelForImageTextToText)
+        if not hasattr(found, "generate") and hasattr(found, "forward"):
+            raise ValueError(f"it holds a {names[0]}, which does not generate text.")
+        return found
 
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)

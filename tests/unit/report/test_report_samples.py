@@ -1,0 +1,82 @@
+"""The samples shown: the same for all models, telling, and read in one pass that keeps little."""
+
+import json
+
+import pytest
+
+from harness.errors import UserError
+from harness.records import Record
+from harness.report import samples, summary
+
+
+def group_of(folder, position=0):
+    return summary.parse(summary.load(folder), folder=folder).groups[position]
+
+
+def test_every_model_answers_the_samples_that_are_shown(demo):
+    for example in samples.examples(group_of(demo)):
+        models = [model for reply in example.replies for model in reply.models]
+        assert sorted(models) == sorted(cell.label for cell in group_of(demo).models)
+
+
+def test_a_failed_sample_is_among_those_shown_with_its_reason(demo):
+    errors = [r.record.error for e in samples.examples(group_of(demo)) for r in e.replies if r.record.error]
+    assert errors == ["UnidentifiedImageError: scene6.png (test.jsonl, row 13) does not open"]
+
+
+def test_samples_on_which_models_part_come_first(demo):
+    first = samples.examples(group_of(demo))[0]
+    assert {reply.right for reply in first.replies} == {True, False}
+
+
+def test_the_choice_does_not_hang_on_the_order_of_lines(demo):
+    before = [example.asked.id for example in samples.examples(group_of(demo))]
+    for path in demo.rglob("records.jsonl"):
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        path.write_text("".join(sorted(lines, reverse=True)), "utf-8")
+    assert [example.asked.id for example in samples.examples(group_of(demo))] == before
+
+
+def test_a_torn_last_line_is_left_out(demo):
+    for path in demo.rglob("records.jsonl"):
+        path.write_text(path.read_text("utf-8") + '{"id": "q999", "clus', "utf-8")
+    assert samples.examples(group_of(demo))
+
+
+def test_a_line_that_is_no_record_is_named(demo):
+    path = demo / "cells" / "fusion-concat" / "vqa.pocket.en" / "records.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:4], "not json\n", *lines[4:]]), "utf-8")
+    with pytest.raises(UserError, match=r"records\.jsonl, line 5, is no record"):
+        samples.examples(group_of(demo))
+
+
+def test_a_group_without_records_shows_no_samples(demo):
+    assert samples.examples(group_of(demo, 4)) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "task", "right"),
+    [
+        (Record("a", "a", references=("red",), answer="Red."), "vqa", True),
+        (Record("a", "a", references=("red", "crimson"), answer="crimson"), "vqa", True),
+        (Record("a", "a", references=("red",), answer="blue"), "vqa", False),
+        (Record("a", "a", references=("red",), error="OSError"), "vqa", False),
+        (Record("a", "a", references=("a red star",), answer="a star"), "captioning", None),
+        (Record("a", "a", references=("a red star",), answer="a red star"), "captioning", True),
+        (Record("i2t:a", "a", retrieval={"rank": 1}), "retrieval", True),
+        (Record("i2t:a", "a", retrieval={"rank": 4}), "retrieval", False),
+    ],
+)
+def test_right_and_wrong_are_marked_only_where_that_is_plain(record, task, right):
+    assert samples.matches(record, task, "en") is right
+
+
+def test_long_files_are_read_without_being_kept(demo):
+    group = group_of(demo)
+    path = group.models[0].folder / "records.jsonl"
+    row = json.loads(path.read_text("utf-8").splitlines()[0])
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(5000):
+            file.write(json.dumps({**row, "id": f"r{i}"}) + "\n")
+    assert len(samples._draw(group.models[0])) == samples.DRAWN

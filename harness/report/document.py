@@ -157,7 +157,7 @@ def _appendix(summary: Summary, words: Words) -> list[Block]:
     if summary.prompts:
         rows = tuple(Row((key, formats.clean(text))) for key, text in _flat(summary.prompts))
         columns = (Column(words("prompt")), Column(words("text")))
-        blocks += [Heading(3, words("prompts")), Fold(words("prompts"), (Table(columns, rows),))]
+        blocks.append(Fold(words("prompts"), (Table(columns, rows),)))
     if summary.left_out:
         columns = (Column(words("model")), Column(words("reason")), Column(words("fetch")))
         rows = tuple(

@@ -12,68 +12,34 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.report import formats
-from harness.report.summary import Group, Summary, number
+from harness.report.summary import Group, Number, Summary
 from harness.report.tables import Table
 
-_LATENCY = (
-    "p50_ms",
-    "p90_ms",
-    "p95_ms",
-    "p99_ms",
-    "samples_per_s",
-    "tokens_per_s",
-    "first_token_ms",
-    "load_s",
-    "peak_memory_mb",
-    "batch_size",
-)
+_FACTS = [
+    *("run", "machine", "model", "origin", "route", "status", "reason", "samples", "failed", "coverage", "of_answered"),
+    *("clusters", "reliable", "doubt", "headline", "best"),
+]
+_LATENCY = [
+    *("p50_ms", "p90_ms", "p95_ms", "p99_ms", "n", "first_token_ms", "tokens_out", "tokens_per_s", "samples_per_s"),
+    *("load_s", "peak_memory_mb", "batch_size"),
+]
 
 
 def results_csv(group: Group) -> str:
     """One line for each cell of the group, those without a score too; three columns for each metric."""
     names = list(dict.fromkeys(name for cell in group.cells for name in cell.metrics))
-    head = [
-        "run",
-        "machine",
-        "model",
-        "origin",
-        "route",
-        "status",
-        "reason",
-        "samples",
-        "failed",
-        "coverage",
-        "clusters",
-        "reliable",
-    ]
-    head += ["headline", "rank_low", "rank_high", "best"]
-    head += [column for name in names for column in (name, f"{name}_low", f"{name}_high")] + list(_LATENCY)
+    bounds = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     rows = []
     for cell in (*group.cells, *group.missing):
-        row: list[Any] = [
-            cell.run,
-            cell.machine,
-            cell.model,
-            cell.origin,
-            cell.route,
-            cell.status,
-            cell.reason,
-            cell.samples,
-        ]
-        row += [
-            cell.failed,
-            cell.coverage,
-            cell.clusters,
-            int(cell.reliable),
-            cell.headline,
-            *(cell.rank or (None, None)),
-            int(cell.best),
-        ]
-        for name in names:
-            score = cell.metrics.get(name)
-            row += [score.value, score.low, score.high] if score else [None] * 3
-        rows.append([*row, *(number(cell.latency.get(key)) for key in _LATENCY)])
-    return _csv(head, rows)
+        scores = [cell.metrics.get(name, Number()) for name in names]
+        row = [getattr(cell, fact) for fact in _FACTS] + list(cell.rank or (None, None))
+        row += [bound for score in scores for bound in (score.value, score.low, score.high)]
+        rows.append([*row, *(cell.latency.get(key) for key in _LATENCY)])
+    return _csv([*_FACTS, "rank_low", "rank_high", *bounds, *(_NAMES.get(key, key) for key in _LATENCY)], rows)
+
+
+_NAMES = {"n": "timings"}
+"""Latency's own `n` beside the samples' would mislead."""
 
 
 def slices_csv(summary: Summary) -> str:
@@ -129,7 +95,7 @@ def comparisons_csv(summary: Summary) -> str:
 def safe(value: Any) -> Any:
     """A CSV field: numbers as they are, text that a spreadsheet would run with an apostrophe before it."""
     if value is None or isinstance(value, bool | int | float):
-        return "" if value is None else value
+        return "" if value is None else int(value) if isinstance(value, bool) else value
     text = formats.clean(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠") else text
 

@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
 from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
+from harness.report.pictures import data_uri
 from harness.report.samples import Example, said
 from harness.report.tables import Table
 from harness.report.words import Words
@@ -100,8 +102,14 @@ def _table(table: Table) -> str:
 
 def _example(example: Example, words: Words) -> str:
     asked = example.asked
-    facts = [asked.id, *(f"{key}: {value}" for key, value in asked.slices.items()), *asked.media]
-    lines = [f"<h5><bdi>{_text(formats.clean(asked.question or asked.id, 300))}</bdi></h5>"]
+    facts = [
+        asked.id,
+        *(f"{key}: {value}" for key, value in asked.slices.items()),
+        *(Path(medium).name for medium in asked.media),
+    ]
+    pictures = [uri for uri in map(data_uri, asked.media) if uri]
+    lines = [f'<div class="pictures">{"".join(_picture(uri) for uri in pictures)}</div>'] if pictures else []
+    lines += [f"<h5><bdi>{_text(formats.clean(asked.question or asked.id, 300))}</bdi></h5>"]
     lines.append(f'<p class="ids">{" · ".join(f"<bdi>{_text(formats.clean(fact, 120))}</bdi>" for fact in facts)}</p>')
     if asked.choices:
         lines.append(
@@ -118,6 +126,10 @@ def _example(example: Example, words: Words) -> str:
             f"<dd>{_text(', '.join(reply.models))}</dd>"
         )
     return "<article>" + "\n".join(lines) + "</dl></article>"
+
+
+def _picture(uri: str) -> str:
+    return f'<img alt="" src="{uri}">'
 
 
 def inline_svg(svg: str, stem: str, alt: str) -> str:

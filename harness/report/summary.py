@@ -313,7 +313,7 @@ def _cell(row: Any, where: str, run: str, machine: str, shared: set[str], folder
         latency=row.get("latency") or {},
         clusters=clusters,
         reliable=bool(reliable) if reliable is not None else clusters is None or clusters >= FEW_CLUSTERS,
-        doubt=row.get("doubt") or ("" if clusters is None else f"{clusters} clusters"),
+        doubt=row.get("doubt") or "",
         rank=(int(rank[0]), int(rank[1])) if isinstance(rank, list) and len(rank) == 2 else None,
         best=bool(row.get("best")),
         note=row.get("note") or "",

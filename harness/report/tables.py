@@ -253,7 +253,7 @@ def notes(group: Group, words: Words) -> list[str]:
     doubts: dict[str, list[str]] = {}
     for cell in group.cells:
         if not cell.reliable:
-            doubts.setdefault(formats.clean(cell.doubt, 120), []).append(cell.label)
+            doubts.setdefault(formats.clean(cell.doubt or formats.NONE, 120), []).append(cell.label)
     if doubts:
         reasons = (f"{doubt} ({', '.join(labels)})" for doubt, labels in doubts.items())
         found.append(words("unreliable", reasons="; ".join(reasons)))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from harness import report
 from harness.errors import UserError
 from harness.records import Record
 from harness.report import samples, summary
@@ -80,3 +81,19 @@ def test_long_files_are_read_without_being_kept(demo):
         for i in range(5000):
             file.write(json.dumps({**row, "id": f"r{i}"}) + "\n")
     assert len(samples._draw(group.models[0])) == samples.DRAWN
+
+
+def test_the_page_shows_the_images_that_are_files_and_does_without_the_others(demo, no_charts):
+    from PIL import Image
+
+    Image.new("RGB", (900, 600), "red").save(demo / "scene.png")
+    (demo / "broken.png").write_bytes(b"no image")
+    for path in demo.rglob("records.jsonl"):
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        for row in rows:
+            row["media"] = [str(demo / "scene.png"), str(demo / "broken.png"), "not-a-file.png", "clip.wav"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    page = (report.write(demo) / "report.html").read_text("utf-8")
+    shown = len(samples.examples(group_of(demo))) + len(samples.examples(group_of(demo, 1)))
+    assert page.count('<img alt="" src="data:image/jpeg;base64,') == shown
+    assert str(demo) not in page

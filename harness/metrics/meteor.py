@@ -64,8 +64,11 @@ def meteor(predictions: Sequence[str | None], references: Sequence[Sequence[str]
     rows = [line.split() for line in done.stdout.splitlines()]
     if len(rows) != len(lines) or any(len(row) != _COUNTS for row in rows):
         raise RuntimeError(f"METEOR failed: {done.stderr[-500:]}")
+    counts = np.array(rows, dtype=np.float64).reshape(-1, _COUNTS)
+    # A caption matched as one whole counts as unbroken: no chunk, as the program has it when it sums up.
+    counts[(counts[:, 20] == 1) & (counts[:, 21:] == counts[:, :2]).all(axis=1), 20] = 0
     definition = f"METEOR 1.5, coco-caption (-l en -norm); {tokeniser.name}"
-    return Scored(Metric("meteor", definition, _finish), np.array(rows, dtype=np.float64).reshape(-1, _COUNTS))
+    return Scored(Metric("meteor", definition, _finish), counts)
 
 
 def _finish(sums: np.ndarray) -> np.ndarray:
@@ -83,7 +86,7 @@ def _finish(sums: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = (_DELTA * matched[..., 0] + (1 - _DELTA) * matched[..., 2]) / said
         recall = (_DELTA * matched[..., 1] + (1 - _DELTA) * matched[..., 3]) / wanted
-        mean = precision * recall / (_ALPHA * recall + (1 - _ALPHA) * precision)
+        mean = precision * recall / (_ALPHA * precision + (1 - _ALPHA) * recall)
         fragments = sums[..., 20] / ((sums[..., 21] + sums[..., 22]) / 2)
         score = mean * (1 - _GAMMA * fragments**_BETA)
     return np.where(wanted > 0, np.nan_to_num(score), np.nan)

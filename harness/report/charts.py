@@ -84,6 +84,11 @@ def _save(canvas: Canvas, path: Path) -> str:
     return svg.read_text("utf-8")
 
 
+def _across(count: int) -> int:
+    """How many of `count` panels stand beside one another."""
+    return 2 if count == 4 else min(count, _ACROSS)
+
+
 def _panels(count: int, left: float, width: float, height: float) -> tuple[Canvas, list[Axes]]:
     """`count` panels in rows of up to _ACROSS, each width x height inches with `left` inches for what stands beside it.
 
@@ -93,7 +98,7 @@ def _panels(count: int, left: float, width: float, height: float) -> tuple[Canva
     from matplotlib.figure import Figure as Canvas
 
     right, top, bottom, legend = 0.6, 0.42, 0.5, 0.35
-    across = min(count, _ACROSS)
+    across = _across(count)
     down = math.ceil(count / across)
     wide, tall = across * (left + width + right), down * (top + height + bottom) + legend
     canvas = Canvas(figsize=(wide, tall))
@@ -116,7 +121,7 @@ def _quality(groups: Sequence[Group], words: Words) -> Canvas | None:
         return None
     most = max(len(group.models) for group in groups)
     left = 0.3 + max(_inches(_short(cell.label)) for group in groups for cell in group.models)
-    canvas, axes = _panels(len(groups), left, _WIDTHS[min(len(groups), _ACROSS) - 1], 0.27 * most + 0.1)
+    canvas, axes = _panels(len(groups), left, _WIDTHS[_across(len(groups)) - 1], 0.27 * most + 0.1)
     for axis, group in zip(axes, groups, strict=True):
         _bars(axis, group, most, words)
     _legend(canvas, groups, words)
@@ -162,7 +167,7 @@ def _latency(groups: Sequence[Group], words: Words) -> Canvas | None:
     shown = [(group, machine, cells) for group in groups for machine, cells in _timed(group)]
     if not shown:
         return None
-    canvas, axes = _panels(len(shown), 0.7, 1.15 * _WIDTHS[min(len(shown), _ACROSS) - 1], 3.3)
+    canvas, axes = _panels(len(shown), 0.7, 1.15 * _WIDTHS[_across(len(shown)) - 1], 3.3)
     for axis, (group, machine, cells) in zip(axes, shown, strict=True):
         _scatter(axis, group, machine if len(group.machines) > 1 else "", cells, words)
     _legend(canvas, [group for group, _, _ in shown], words, frontier=True)

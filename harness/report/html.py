@@ -75,14 +75,16 @@ def _block(block: Block, svgs: Mapping[str, str], words: Words) -> str:
             return _table(block)
 
 
-_LONG = 40
-"""A column with a longer text than this may break its lines; figures and names never do."""
+_LONG, _LONG_NAME = 40, 60
+"""A column with a longer text than this may break its lines (the first column later); figures never do."""
 
 
 def _table(table: Table) -> str:
     kinds = [
-        "r" if column.right else "w" if max((len(row.cells[i]) for row in table.rows), default=0) > _LONG else ""
-        for i, column in enumerate(table.columns)
+        "r" if column.right else "w" if max((len(row.cells[i]) for row in table.rows), default=0) > limit else ""
+        for i, (column, limit) in enumerate(
+            zip(table.columns, [_LONG_NAME, *[_LONG] * len(table.columns)], strict=False)
+        )
     ]
     sides = [f' class="{kind}"' if kind else "" for kind in kinds]
     head = "".join(f'<th scope="col"{sides[i]}>{_text(column.title)}</th>' for i, column in enumerate(table.columns))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ def join(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> Summary
         left_out.extend(row for row in _mappings(data.get("left_out")) if row not in left_out)
     return Summary(
         runs=tuple(names),
-        groups=_groups(cells, comparisons),
+        groups=_groups(_merged(cells), comparisons),
         machines=machines,
         models=models,
         datasets=datasets,
@@ -334,6 +334,19 @@ def _numbers(metrics: Mapping[str, Any], where: str) -> dict[str, Number]:
         name: Number(number(value.get("value")), number(value.get("low")), number(value.get("high")))
         for name, value in metrics.items()
     }
+
+
+def _merged(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, each reference row that several runs have with one and the same score only once and without a run."""
+    kept: dict[tuple[Any, ...], Cell] = {}
+    for cell in cells:
+        key = (cell.task, cell.dataset, cell.language, cell.ablate, cell.model)
+        if not cell.reference or not cell.complete:
+            kept[*key, cell.run] = cell
+            continue
+        same = (*key, cell.samples, cell.score)
+        kept[same] = replace(kept[same], label=cell.model) if same in kept else cell
+    return list(kept.values())
 
 
 def _groups(cells: Iterable[Cell], comparisons: Sequence[Mapping[str, Any]]) -> tuple[Group, ...]:

@@ -89,6 +89,19 @@ def test_joined_runs_label_the_models_whose_names_collide(tmp_path, build_run):
     assert "newcomer @" not in text
 
 
+def test_joined_runs_show_equal_reference_rows_once_and_others_apart(tmp_path, build_run):
+    one, two = build_run(tmp_path, "one"), build_run(tmp_path, "two")
+
+    def other_prior(data):
+        cell = next(cell for cell in data["cells"] if cell["model"] == "prior" and cell["task"] == "retrieval")
+        cell["metrics"]["i2t_recall@1"]["value"] = 0.3
+
+    edit(two, other_prior)
+    data = summary.join([(summary.load(folder), "x", folder) for folder in (one, two)])
+    assert [cell.label for cell in data.groups[0].references] == ["prior", "chance"]
+    assert [cell.label for cell in data.groups[4].references] == ["prior @ one", "prior @ two"]
+
+
 def test_joined_runs_go_to_a_folder_of_both_names_unless_told_otherwise(tmp_path, build_run):
     one, two = build_run(tmp_path, "one"), build_run(tmp_path, "two")
     assert report.write([one, two]) == tmp_path / "one+two"

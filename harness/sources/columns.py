@@ -9,10 +9,10 @@
     where      column -> the value, or list of values, to keep
     slices     slice name -> column
 
-Fields are id (default: the row's number within the split), cluster (default: the first medium), image, audio (a list means several),
-question, references and choices. A row without any reference is left out, as a photo without a Chinese caption is in a
-Chinese cell. With choices, a reference may also be the letter or the number (from 0) of the right one; choices are
-shown in an order drawn from the sample's id, so that no position is the right one more often.
+Fields are id (default: the row's number within the split), cluster (default: the first medium), image, audio (a list
+means several), question, references and choices. A row without any reference is left out, as a photo without a Chinese
+caption is in a Chinese cell. With choices, a reference may also be the letter or the number (from 0) of the right one;
+choices are shown in an order drawn from the sample's id, so that no position is the right one more often.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class _Mapped(Sequence[Sample]):
     """Samples, built when asked for. Form, ids and references are checked when it is made; media are not opened."""
 
     def __init__(self, name: str, spec: DatasetSpec, language: Language, table: Rows) -> None:
-        self.spec, self.language, self.table = spec, language, table
+        self.spec, self.table = spec, table
+        self.language: Language = language
         for field in spec.columns:
             if field not in FIELDS:
                 raise UserError(f"Data set '{name}', columns: there is no field '{field}'. {nearest(field, FIELDS)}")
@@ -136,7 +137,7 @@ class _Mapped(Sequence[Sample]):
             language=self.language,
             media=media,
             question=self._one("question", row),
-            references=tuple(_right(reference, choices) for reference in self._all("references", row)),
+            references=self._references(row, choices),
             choices=tuple(shown),
             slices=self._slices(row),
         )
@@ -162,6 +163,15 @@ class _Mapped(Sequence[Sample]):
 
     def _id(self, number: int, row: Mapping[str, Any]) -> str:
         return self._one("id", row) if "id" in self.spec.columns else str(number)
+
+    def _references(self, row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
+        given = self._all("references", row)
+        column = self.spec.columns.get("references")
+        # A whole number is a place among the choices, even where the choices are figures too.
+        cells = _reach(row, column) if choices and isinstance(column, str) and column not in self.spec.values else []
+        if cells and all(type(cell) is int and 0 <= cell < len(choices) for cell in cells):
+            return tuple(choices[cell] for cell in cells)
+        return tuple(_lettered(reference, choices) for reference in given)
 
     def _slices(self, row: Mapping[str, Any]) -> dict[str, str]:
         found = {slice_: self._texts(column, row) for slice_, column in self.spec.slices.items()}
@@ -274,12 +284,10 @@ def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, pl
     return Media(kind, str(path), path, where=place)
 
 
-def _right(reference: str, choices: Sequence[str]) -> str:
-    """The text of the right choice, where a reference is its letter or number."""
-    if not choices or reference in choices:
-        return reference
-    number = int(reference) if reference.isdecimal() else ord(reference) - ord("A") if len(reference) == 1 else -1
-    return choices[number] if 0 <= number < len(choices) else reference
+def _lettered(reference: str, choices: Sequence[str]) -> str:
+    """The text of the right choice, where a reference is its letter."""
+    place = ord(reference) - ord("A") if len(reference) == 1 and reference not in choices else -1
+    return choices[place] if 0 <= place < len(choices) else reference
 
 
 def _check(name: str, table: Rows, columns: Iterable[str], key: str) -> None:

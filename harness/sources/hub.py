@@ -26,11 +26,12 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
     Raises UserError where the data set, its subset or its split cannot be had.
     """
     import datasets
+    from datasets.exceptions import DatasetsError
 
     subset = f"/{spec.subset}" if spec.subset else ""
     try:
         table = datasets.load_dataset(spec.path, spec.subset, split=split, revision=spec.revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Data set '{name}': {spec.path}{subset}, split {split}, cannot be loaded: {reason} It is read from the "
@@ -70,10 +71,10 @@ class _Places(Sequence[str]):
     """Where each row stands, for messages."""
 
     def __init__(self, table: str, count: int) -> None:
-        self.table, self.count = table, count
+        self.table, self.length = table, count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
         return f"{self.table}, row {index}"

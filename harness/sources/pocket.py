@@ -105,7 +105,8 @@ class _Samples(Sequence[Sample]):
     """Built when asked for; the pictures come from the cache."""
 
     def __init__(self, items: Sequence[Item], language: Language) -> None:
-        self.items, self.language = items, language
+        self.items = items
+        self.language: Language = language
 
     def __len__(self) -> int:
         return len(self.items)

@@ -1,0 +1,147 @@
+"""Opening media: whatever the file holds, a model gets RGB or mono float32; what does not open says which file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from harness.errors import SampleError
+from harness.media import open_audio, open_image
+from harness.records import Media
+
+
+def image_media(image: Image.Image, tmp_path: Path, name: str = "picture.png", **options) -> Media:
+    path = tmp_path / name
+    image.save(path, **options)
+    return Media("image", name, path, where="data.jsonl, line 7")
+
+
+def sound_bytes(sound: np.ndarray, rate: int, form: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, sound, rate, format=form)
+    return file.getvalue()
+
+
+def pixel(media: Media, x: int = 0, y: int = 0) -> tuple[int, int, int]:
+    image = open_image(media)
+    assert image.mode == "RGB"
+    return image.getpixel((x, y))  # pyright: ignore[reportReturnType]
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    picture = Image.new("RGB", (40, 20), "black")
+    picture.paste("white", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    opened = open_image(image_media(picture, tmp_path, "photo.jpg", exif=exif))
+    assert opened.size == (20, 40)
+    assert opened.getpixel((10, 5)) == (255, 255, 255)
+    assert opened.getpixel((10, 35)) == (0, 0, 0)
+
+
+def test_transparent_parts_become_white_and_half_transparent_ones_are_mixed(tmp_path):
+    assert pixel(image_media(Image.new("RGBA", (4, 4), (200, 0, 0, 0)), tmp_path)) == (255, 255, 255)
+    assert pixel(image_media(Image.new("RGBA", (4, 4), (0, 0, 0, 128)), tmp_path)) == (127, 127, 127)
+    assert pixel(image_media(Image.new("LA", (4, 4), (0, 0)), tmp_path)) == (255, 255, 255)
+
+
+def test_a_palette_gives_its_colours_and_its_transparent_entry_white(tmp_path):
+    picture = Image.new("P", (4, 4), 1)
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    assert pixel(image_media(picture, tmp_path)) == (40, 50, 60)
+    assert pixel(image_media(picture, tmp_path, "t.png", transparency=1)) == (255, 255, 255)
+
+
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
+    shades = np.array([[0, 257, 32896, 65535]], np.uint16)
+    media = image_media(Image.fromarray(shades), tmp_path)
+    assert [pixel(media, x)[0] for x in range(4)] == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "seen"), [("L", 77, (77,) * 3), ("1", 1, (255,) * 3), ("F", 90.0, (90,) * 3)]
+)
+def test_grey_bilevel_and_floating_point_images_open(tmp_path, mode, colour, seen):
+    assert pixel(image_media(Image.new(mode, (4, 4), colour), tmp_path, "x.tiff")) == seen
+
+
+def test_cmyk_is_converted(tmp_path):
+    red = pixel(image_media(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path, "x.tiff"))
+    assert red[0] > 200
+    assert max(red[1:]) < 60
+
+
+def test_bytes_and_arrays_open_as_files_do(tmp_path):
+    media = image_media(Image.new("RGB", (4, 4), (1, 2, 3)), tmp_path)
+    assert pixel(Media("image", "b", media.source.read_bytes())) == (1, 2, 3)
+    assert pixel(Media("image", "a", np.full((4, 4, 3), 9, np.uint8))) == (9, 9, 9)
+
+
+def broken_images(tmp_path: Path) -> dict[str, bytes | None]:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = image_media(Image.fromarray(noise), tmp_path).source.read_bytes()
+    return {"absent": None, "empty": b"", "cut short": whole[: len(whole) // 2], "text": b"this is no picture"}
+
+
+@pytest.mark.parametrize("fault", ["absent", "empty", "cut short", "text"])
+def test_an_image_that_does_not_open_names_file_and_row(tmp_path, fault):
+    content = broken_images(tmp_path)[fault]
+    path = tmp_path / "坏 (1).png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SampleError, match=r"坏 \(1\).png \(data.jsonl, line 7\) does not open"):
+        open_image(Media("image", "k", path, where="data.jsonl, line 7"))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 20_000)).save(path)
+    with pytest.raises(SampleError, match="bomb"):
+        open_image(Media("image", "k", path))
+
+
+def test_sound_comes_mono_at_the_rate_asked_for():
+    time = np.arange(44_100) / 44_100
+    left = np.sin(2 * np.pi * 440 * time).astype(np.float32) * 0.5
+    stereo = np.stack([left, np.zeros_like(left)], axis=1)
+    sound = open_audio(Media("audio", "s", sound_bytes(stereo, 44_100)), 16_000)
+    assert sound.dtype == np.float32
+    assert sound.shape == (16_000,)
+    assert np.abs(np.fft.rfft(sound)).argmax() == 440
+    assert np.abs(sound[2000:14_000]).max() == pytest.approx(0.25, abs=0.01)
+
+
+def test_an_array_is_resampled_from_its_own_rate():
+    media = Media("audio", "s", np.zeros(8_000, np.float32), rate=8_000)
+    assert len(open_audio(media, 16_000)) == 16_000
+    assert len(open_audio(media, 8_000)) == 8_000
+
+
+@pytest.mark.parametrize("form", ["WAV", "OGG", "FLAC"])
+def test_whole_sounds_open_and_cut_ones_are_refused(tmp_path, form):
+    noise = np.random.default_rng(0).normal(0, 0.1, 30_000).astype(np.float32)
+    whole = sound_bytes(noise, 16_000, form)
+    path = tmp_path / f"sound.{form.lower()}"
+    path.write_bytes(whole)
+    assert len(open_audio(Media("audio", "s", path), 16_000)) == 30_000
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SampleError, match=r"sound.* \(row 3\) does not open"):
+        open_audio(Media("audio", "s", path, where="row 3"), 16_000)
+
+
+@pytest.mark.parametrize("content", [b"", b"no sound at all", b"RIFF", b"OggS"])
+def test_what_is_no_sound_is_refused(content):
+    with pytest.raises(SampleError, match="does not open"):
+        open_audio(Media("audio", "s", content), 16_000)
+
+
+def test_a_sound_without_samples_or_with_numbers_that_are_none_is_refused():
+    with pytest.raises(SampleError, match="no sound"):
+        open_audio(Media("audio", "s", sound_bytes(np.zeros(0, np.float32), 8_000)), 8_000)
+    with pytest.raises(SampleError, match="finite"):
+        open_audio(Media("audio", "s", np.array([0.0, np.nan], np.float32), rate=8_000), 8_000)

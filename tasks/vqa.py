@@ -41,7 +41,7 @@ class Vqa(Task):
         )
 
     def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:
-        wording = prompt.choice[sample.language]
+        wording = (prompt.choice if sample.choices else prompt.answer)[sample.language]
         return tuple(
             (wording.format(question=sample.question, choice=choice).strip(),)
             for choice in self.choices(sample, dataset)

@@ -129,8 +129,10 @@ class PromptSpec:
     image_labels: dict[str, list[str]] = MISSING
     """Texts that stand for a label when images are embedded; several are averaged."""
     audio_labels: dict[str, list[str]] = MISSING
+    answer: dict[str, str] = MISSING
+    """The text that stands for one of a closed set's answers when a question is answered by embedding."""
     choice: dict[str, str] = MISSING
-    """The text that stands for an answer when a question with choices is answered by embedding."""
+    """The same for an option of the sample's own, which says it all."""
 
 
 @dataclass

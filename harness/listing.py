@@ -25,12 +25,12 @@ def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str
         return [
             {
                 "model": name,
-                "origin": spec.origin,
-                "developer": spec.developer,
-                "parameters_m": spec.parameters,
-                "modalities": spec.modalities,
-                "languages": spec.languages,
                 "here": on_this_machine(spec),
+                "origin": spec.origin,
+                "parameters_m": spec.parameters,
+                "languages": spec.languages,
+                "modalities": spec.modalities,
+                "developer": spec.developer,
                 "checkpoint": _short(spec.checkpoint),
             }
             for name, spec in run.models.items()
@@ -116,12 +116,18 @@ def show(found: Sequence[dict[str, Any]], as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: nothing is cut off
+        console = Console(width=400)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in found[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in found:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console().print(table)
+    texts = [[_cell(value) for value in row.values()] for row in found]
+    for i, name in enumerate(found[0]):
+        last = i == len(found[0]) - 1  # only the last column gives way on a narrow terminal
+        width = None if last else max(len(name), *(len(row[i]) for row in texts))
+        table.add_column(name.replace("_", " "), no_wrap=True, overflow="ellipsis", min_width=width)
+    for row in texts:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _cell(value: Any) -> str:

@@ -182,8 +182,9 @@ def _cell(
     adapter = _adapter(spec._target_)
     route = task.route(routes_of(adapter), dataset)
     if not reason and route is None:
-        has = ", ".join(routes_of(adapter)) or "nothing"
-        reason = f"no route: the task uses {', '.join(task.routes)} here; the adapter can {has}"
+        able = ", ".join(routes_of(adapter)) or "do nothing"
+        usable = [name for name in task.routes if task.route([name], dataset)]
+        reason = f"no route: {task_name} takes {' or '.join(usable)} here; the adapter can {able}"
     if reason or route is None:
         return Cell(key, info | {"fingerprint": {}}, reason=reason)
     sides = [len(dataset)]

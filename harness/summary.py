@@ -131,6 +131,8 @@ class _Group:
         self._fill(cell, scored)
         for entry in cell["metrics"].values():  # an expectation over these samples: exact, so it has no interval
             entry["low"] = entry["high"] = None
+        cell["reliable"] = True
+        cell.pop("doubt", None)
         cell |= {"samples": len(records), "failed": 0, "coverage": 1.0}
         self.cells.append(cell)
 

@@ -106,6 +106,10 @@ class Gallery:
 class GalleryTask(Task):
     """A task whose queries are ranked against everything else, so vectors are kept and ranked when all are there."""
 
+    def prior(self, dataset: Dataset) -> list[Record]:
+        """There is no most frequent answer to a search."""
+        return []
+
     @abstractmethod
     def gallery(self, dataset: Dataset) -> Gallery:
         """The unique images and texts of the (possibly limited) data set, in order."""

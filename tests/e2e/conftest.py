@@ -46,7 +46,9 @@ class World:
     def model(self, name: str, cls: str = "ToyGenerator", origin: str = "domestic", **options: Any) -> str:
         """A toy model's config; returns its name."""
         (self.folder / "conf" / "model").mkdir(parents=True, exist_ok=True)
-        text = MODEL.format(name=name, cls=cls, origin=origin, checkpoint=self.folder, options=json.dumps(options))
+        weights = self.folder / "weights"
+        weights.mkdir(exist_ok=True)
+        text = MODEL.format(name=name, cls=cls, origin=origin, checkpoint=weights, options=json.dumps(options))
         (self.folder / "conf" / "model" / f"{name}.yaml").write_text(text)
         return name
 

@@ -14,7 +14,6 @@ import numpy as np
 from harness.adapter import Adapter
 from harness.clock import Clock
 from harness.errors import SampleError
-from harness.media import open_image
 from harness.records import Answer, Media, Request, Route
 
 
@@ -31,6 +30,8 @@ class Toy(Adapter):
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Any:
         if self.look:
+            from harness.media import open_image
+
             for request in requests:
                 for medium in request.media("image"):
                     open_image(medium)

@@ -164,7 +164,7 @@ class _Mapped(Sequence[Sample]):
     def _id(self, number: int, row: Mapping[str, Any]) -> str:
         return self._one("id", row) if "id" in self.spec.columns else str(number)
 
-    def _references(self, row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
+    def _references(self, row: Mapping[str, Any], choices: list[str]) -> tuple[str, ...]:
         given = self._all("references", row)
         column = self.spec.columns.get("references")
         # A whole number is a place among the choices, even where the choices are figures too.

@@ -1,4 +1,4 @@
-"""The pocket data: the same everywhere, unseen in training, and not to be answered without looking, binding, hearing."""
+"""The pocket data: the same everywhere, unseen in training, and no use without looking, binding, hearing."""
 
 from __future__ import annotations
 

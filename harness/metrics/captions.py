@@ -84,7 +84,7 @@ class _Counts:
         words = np.array(flat, dtype=np.int64)
         after = self.lengths.cumsum()[text] - np.arange(len(text)) if len(text) else np.zeros(0, dtype=np.int64)
         self.orders: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
-        """For each order: text, n-gram, count (sorted by text, then n-gram), and how many n-grams there are."""
+        """For each order: text, n-gram, count (sorted by text, then n-gram), and one more than the largest n-gram."""
         gram = words
         for order in range(1, ORDERS + 1):
             if order > 1:

@@ -57,7 +57,9 @@ def arabic(numeral: str) -> str:
             section += (digit or (1 if c == "十" else 0)) * _UNITS[c]
             digit = 0
         else:
-            total = (total + section + digit) * _LARGE[c]
+            unit = _LARGE[c]
+            above = total if total >= unit else 0
+            total = above + (total - above + section + digit) * unit
             section = digit = 0
     return str(total + section + digit)
 

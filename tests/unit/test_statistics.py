@@ -1,0 +1,270 @@
+"""Intervals, paired tests and ranks, held against closed forms and libraries."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from harness import statistics
+from harness.metrics import Metric, Scored, averaged, mean
+from harness.metrics.classification import classification_scores
+from harness.statistics import (
+    best_group,
+    compare,
+    compare_all,
+    detectable,
+    estimate,
+    estimates,
+    holm,
+    origin_gaps,
+    rank_intervals,
+    slices,
+    standings,
+)
+
+
+def accuracy(values, name="accuracy"):
+    return averaged(name, "", values)
+
+
+def names(clusters):
+    return [f"image {c}" for c in clusters]
+
+
+def test_an_interval_of_a_mean_is_that_of_the_textbook():
+    values = np.random.default_rng(0).random(400)
+    found = estimate(accuracy(values), names(range(400)))
+    se = values.std(ddof=1) / 20
+    assert found.value == pytest.approx(values.mean())
+    assert found.se == pytest.approx(se, rel=0.05)
+    assert found.high - found.value == pytest.approx(1.966 * se, rel=0.05)
+    assert found.clusters == 400
+    assert found.reliable
+
+
+def test_samples_that_share_an_image_count_as_one():
+    per_image = np.random.default_rng(1).random(200) < 0.5
+    repeated = estimate(accuracy(np.repeat(per_image, 5)), names(np.repeat(range(200), 5)))
+    once = estimate(accuracy(per_image), names(range(200)))
+    assert repeated.se == pytest.approx(once.se, rel=1e-9)
+    naive = estimate(accuracy(np.repeat(per_image, 5)), names(range(1000)))
+    assert naive.se < 0.6 * repeated.se
+
+
+def test_the_same_seed_gives_the_same_interval_whatever_else_is_estimated():
+    values = np.random.default_rng(2).random(100) < 0.4
+    wide = Scored(Metric("wide", "", lambda s: s[..., 0]), np.ones((100, 50)))
+    clusters = names(range(100))
+    assert estimates([wide, accuracy(values)], clusters)[1] == estimate(accuracy(values), clusters)
+    assert estimate(accuracy(values), clusters, seed=1) != estimate(accuracy(values), clusters)
+
+
+def test_sparse_and_dense_statistics_give_one_interval():
+    rng = np.random.default_rng(3)
+    dense = rng.integers(0, 2, (60, 2)).astype(float)
+    metric = Metric("ratio", "", mean)
+    clusters = names(rng.integers(0, 30, 60))
+    one, other = (estimate(Scored(metric, s), clusters) for s in (dense, sparse.csr_array(dense)))
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+
+
+def test_an_interval_stays_within_the_range_and_says_that_it_touches_the_end():
+    found = estimate(accuracy([1.0] * 58 + [0.0] * 2), names(range(60)))
+    assert found.high == 1.0
+    assert not found.reliable
+    assert "end of its range" in found.doubt
+    assert estimate(accuracy([1.0] * 60), names(range(60))).doubt
+
+
+def test_few_clusters_are_marked_and_one_has_no_interval():
+    few = estimate(accuracy([0, 1] * 9), names(range(18)))
+    assert few.doubt == "only 18 clusters"
+    assert few.low < few.value < few.high
+    one = estimate(accuracy([0, 1, 1]), names([0, 0, 0]))
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    assert one.value == pytest.approx(2 / 3)
+
+
+def test_a_metric_without_an_honest_interval_gets_none():
+    values = np.random.default_rng(0).random((50, 1))
+    found = estimate(Scored(Metric("ece", "", lambda s: s[..., 0], interval=False), values), names(range(50)))
+    assert math.isnan(found.low)
+    assert not math.isnan(found.value)
+
+
+def test_nothing_scored_is_undefined_and_no_error():
+    found = estimate(accuracy([]), [])
+    assert math.isnan(found.value)
+    assert math.isnan(found.low)
+
+
+def test_very_many_clusters_have_the_same_standard_error_from_groups(monkeypatch):
+    values = np.random.default_rng(4).random(20_000)
+    whole = estimate(accuracy(values), names(range(20_000)))
+    monkeypatch.setattr(statistics, "MANY_CLUSTERS", 10_000)
+    grouped = estimate(accuracy(values), names(range(20_000)))
+    assert grouped.se == pytest.approx(whole.se, rel=0.06)
+    assert grouped.clusters == 20_000
+
+
+def test_slices_have_their_own_size_and_interval():
+    values = [1.0] * 30 + [0.0] * 30 + [1.0] * 10
+    fields = [{"kind": "a"}] * 30 + [{"kind": "b"}] * 30 + [{}] * 10
+    found = slices([accuracy(values)], names(range(70)), fields)
+    assert {value: (n, part[0].value) for value, (n, part) in found["kind"].items()} == {"a": (30, 1.0), "b": (30, 0.0)}
+
+
+def test_lengths_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="3 clusters for 2 samples"):
+        estimate(accuracy([0, 1]), names(range(3)))
+    with pytest.raises(ValueError, match="same samples"):
+        compare(accuracy([0, 1]), accuracy([0, 1, 1]), names(range(3)))
+
+
+# Pairs ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_randomisation_p_is_the_exact_sign_flip_p():
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 2, (2, 12)).astype(float)
+    differences = a - b
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 12)).reshape(12, -1)
+    exact = np.mean(np.abs(differences @ signs) >= abs(differences.sum()) - 1e-9)
+    found = compare(accuracy(a), accuracy(b), names(range(12)))
+    assert found.p == pytest.approx(exact, abs=0.02)
+    assert found.difference == pytest.approx((a - b).mean())
+    assert found.n == 12
+
+
+def test_a_paired_interval_is_that_of_the_differences():
+    rng = np.random.default_rng(6)
+    a = rng.random(300)
+    b = a - 0.05 + 0.1 * rng.random(300)
+    found = compare(accuracy(a), accuracy(b), names(range(300)))
+    se = (a - b).std(ddof=1) / math.sqrt(300)
+    assert found.high - found.difference == pytest.approx(1.968 * se, rel=0.05)
+
+
+def test_equal_models_are_not_told_apart_and_very_unequal_ones_are():
+    rng = np.random.default_rng(7)
+    a = (rng.random(400) < 0.6).astype(float)
+    clusters = names(np.arange(400) // 2)
+    assert compare(accuracy(a), accuracy(a), clusters).p == 1.0
+    worse = compare(accuracy(a), accuracy(a * (rng.random(400) < 0.7)), clusters)
+    assert worse.significant
+    assert worse.low > 0
+    assert worse.p == pytest.approx(1 / 10_001, rel=0.5)
+
+
+def test_clusters_are_exchanged_whole():
+    a = np.repeat([1, 1, 1, 0], 25).astype(float)
+    b = 1 - a
+    apart = compare(accuracy(a), accuracy(b), names(range(100)))
+    together = compare(accuracy(a), accuracy(b), names(np.repeat(range(4), 25)))
+    assert apart.p < 0.001
+    assert together.p > 0.3
+
+
+def test_macro_f1_is_tested_by_exchanging_answers_not_scores():
+    rng = np.random.default_rng(8)
+    true = rng.choice(["a", "b", "c"], 300)
+    good = np.where(rng.random(300) < 0.8, true, "a")
+    bad = np.where(rng.random(300) < 0.3, true, "a")
+    f1 = {}
+    for name, predicted in (("good", good), ("bad", bad)):
+        scored = classification_scores(list(predicted), list(true), ("a", "b", "c"))
+        f1[name] = next(s for s in scored if s.metric.name == "f1_macro")
+    (found,) = compare_all(f1, names(range(300)))
+    assert found.difference == pytest.approx(f1["good"].value - f1["bad"].value)
+    assert found.significant
+
+
+def test_all_pairs_are_corrected_together_and_agree_with_a_single_comparison():
+    rng = np.random.default_rng(9)
+    models = {f"m{i}": accuracy(rng.random(150) < 0.4 + 0.1 * i) for i in range(4)}
+    clusters = names(range(150))
+    found = compare_all(models, clusters)
+    assert [(c.a, c.b) for c in found] == [(f"m{i}", f"m{j}") for i in range(4) for j in range(i + 1, 4)]
+    assert [c.p_holm for c in found] == pytest.approx(holm([c.p for c in found]))
+    alone = compare(models["m0"], models["m3"], clusters)
+    assert (alone.p, alone.low, alone.high) == pytest.approx((found[2].p, found[2].low, found[2].high))
+
+
+def test_holm_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.random.default_rng(10).random(20) ** 3
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    with_gap = holm([0.01, math.nan, 0.04])
+    assert with_gap[0] == pytest.approx(0.02)
+    assert math.isnan(with_gap[1])
+    assert holm([]) == []
+
+
+def test_the_detectable_difference_is_that_of_statsmodels_power():
+    from statsmodels.stats.power import TTestPower
+
+    found = detectable(se=1 / math.sqrt(80), clusters=80)
+    assert found == pytest.approx(TTestPower().solve_power(nobs=80, alpha=0.05, power=0.8), rel=0.01)
+    assert detectable(0.1, 80, pairs=10) > detectable(0.1, 80)
+
+
+# Ranks ----------------------------------------------------------------------------------------------------------------
+
+
+def three_models():
+    rng = np.random.default_rng(11)
+    low = (rng.random(500) < 0.3).astype(float)
+    high = (rng.random(500) < 0.8).astype(float)
+    near = np.where(np.arange(500) < 5, 1 - high, high)
+    return {"low": accuracy(low), "high": accuracy(high), "near": accuracy(near)}
+
+
+def test_ranks_span_what_the_tests_leave_open():
+    found = compare_all(three_models(), names(range(500)))
+    assert rank_intervals(["low", "high", "near"], found) == {"low": (3, 3), "high": (1, 2), "near": (1, 2)}
+    assert rank_intervals(["low", "high", "near"], found, larger_is_better=False)["low"] == (1, 1)
+
+
+def test_the_best_group_holds_what_is_not_told_from_the_best():
+    models = three_models()
+    values = {name: s.value for name, s in models.items()}
+    found = compare_all(models, names(range(500)))
+    assert best_group(values, found) == {"high", "near"}
+    assert best_group(values, found, larger_is_better=False) == {"low"}
+    assert best_group({"x": math.nan}, []) == set()
+
+
+def test_gaps_between_origins_are_those_of_their_best_models():
+    models = three_models()
+    values = {name: s.value for name, s in models.items()}
+    found = compare_all(models, names(range(500)))
+    origins = {"low": "in-house", "high": "domestic", "near": "domestic"}
+    best, gaps = origin_gaps(values, origins, found)
+    leader = max(("high", "near"), key=values.__getitem__)
+    assert best == {"in-house": "low", "domestic": leader}
+    assert [(g.a, g.b) for g in gaps] == [("low", leader)]
+    assert gaps[0].difference == pytest.approx(values["low"] - values[leader])
+    assert gaps[0].low < gaps[0].difference < gaps[0].high < 0
+
+
+def test_standings_count_wins_and_never_average_metrics():
+    rng = np.random.default_rng(12)
+    clusters = names(range(200))
+    cider = {m: averaged("cider", "", 10 * rng.random(200) * q, high=10.0) for m, q in (("x", 1), ("y", 0.1))}
+    vqa = {m: accuracy(rng.random(200) < q) for m, q in (("x", 0.9), ("y", 0.2), ("z", 1.0))}
+    first, second = standings([(cider, clusters), (vqa, clusters)])
+    assert (first.model, first.win_rate, first.borda, first.tables) == ("x", 1.0, 1.0, 2)
+    assert (second.model, second.win_rate, second.borda) == ("y", 0.0, 2.0)
+    assert first.win_rate_low <= first.win_rate <= first.win_rate_high
+
+
+def test_ties_share_their_rank_and_smaller_may_be_better():
+    clusters = names(range(50))
+    same = np.random.default_rng(0).random(50)
+    tied = standings([({"x": accuracy(same), "y": accuracy(same)}, clusters)])
+    assert [(s.win_rate, s.borda) for s in tied] == [(0.5, 1.5), (0.5, 1.5)]
+    rank = [averaged("median_rank", "", same + k, high=99.0, larger_is_better=False) for k in (0, 5)]
+    assert standings([({"near": rank[0], "far": rank[1]}, clusters)])[0].model == "near"

@@ -80,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, metavar="DIR", help="where to write it (default: into the run)")
     report.set_defaults(command=_report)
 
+    score = commands.add_parser("score", help="metrics for predictions made elsewhere: no model, only files")
+    score.add_argument("task", metavar="TASK", help="vqa, captioning, classification or retrieval")
+    score.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="JSON lines; retrieval: .npz")
+    score.add_argument("--references", type=Path, metavar="FILE", help="JSON lines")
+    score.add_argument("--metric", nargs="+", action="extend", default=[], metavar="NAME", help="only these")
+    score.add_argument("--language", choices=("en", "zh"), default="en", help="how texts are tokenised")
+    score.add_argument("--json", action="store_true", help="as JSON")
+    score.set_defaults(command=_score)
+
     listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, runs")
     listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "runs"))
     listing.add_argument("settings", nargs="*", metavar="results_dir=DIR")
@@ -182,6 +191,18 @@ def _results_dir(settings: Sequence[str]) -> Path:
             raise UserError(f"'{setting}': only results_dir=DIR can be set here.")
         return Path(value).expanduser()
     return Path("results")
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    import json
+
+    from harness.score import render, score_files
+
+    found = score_files(
+        arguments.task, arguments.predictions, arguments.references, arguments.metric, arguments.language
+    )
+    print(json.dumps(found, ensure_ascii=False, indent=1) if arguments.json else render(found))
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -21,13 +21,15 @@ from harness.engine.local import LocalEngine
 from harness.events import Answered, CellEnded, CellStarted, Embedded, Event, Failed, Job, Loaded
 from harness.plan import Plan, card, group_info, group_name
 from harness.progress import Progress
+from harness.records import Record
 from harness.store import CellStore, RunFolder, write_json
 from harness.task import Gallery, GalleryTask
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
     """Write run.json and the cells that need no model: the prior reference rows and what is skipped."""
-    references = {f"prior/{group_name(group, plan.run.tasks[group[0]].ablate)}": group for group in plan.datasets}
+    priors = {group: plan.task(group[0]).prior(dataset) for group, dataset in plan.datasets.items()}
+    references = {f"prior/{group_name(g, plan.run.tasks[g[0]].ablate)}": g for g, records in priors.items() if records}
     write_json(
         folder.path / "run.json",
         {
@@ -52,19 +54,14 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             store.begin(cell.info)
             store.fail("skipped", cell.reason)
     for key, group in references.items():
-        _write_prior(plan, folder.cell(key), group)
+        _write_prior(plan, folder.cell(key), group, priors[group])
 
 
-def _write_prior(plan: Plan, store: CellStore, group: tuple[str, str, Any]) -> None:
-    dataset = plan.datasets[group]
-    records = plan.task(group[0]).prior(dataset)
+def _write_prior(plan: Plan, store: CellStore, group: tuple[str, str, Any], records: list[Record]) -> None:
     info = {"model": "prior", "origin": "reference", "route": None, "fingerprint": {}, **group_info(plan, group)}
     store.begin(info)
-    if records:
-        store.write_records(records)
-        store.finish({"note": f"counted on the {dataset.prior_split} split"})
-    else:
-        store.fail("skipped", "a prior is not defined for this task and data set")
+    store.write_records(records)
+    store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
 
 
 def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:

@@ -24,6 +24,8 @@ SELECTIONS = ("model", "task", "dataset")
 DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
 ORIGINS = ("in-house", "domestic", "international")
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|checkpoint|path|revision|homepage)$")
+_FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
+"""Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
 
 def members(group: str, config_dir: Path | None = None) -> dict[str, Path]:
@@ -47,7 +49,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
             selected[key] = _split(value or "")
         else:
             _check_key(key, value, config_dir)
-            rest.append(_quoted(override, key, value))
+            free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
+            rest.append(free + _quoted(override, key, value))
     chosen, implied = _choose(selected, config_dir)
     lists = [f"{group}=[{','.join(names)}]" for group, names in chosen.items()]
     lists.append(f"prompt=[{','.join(members('prompt', config_dir))}]")

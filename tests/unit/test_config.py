@@ -71,6 +71,10 @@ def test_run_names_and_paths_are_taken_as_they_are(mine, name):
     assert run.data_dir == f"/数据 (1)/{name}"
 
 
+def test_options_of_an_adapter_are_free(mine):
+    assert settings("model=mine", "models.mine.options.depth=3", config_dir=mine).models["mine"].options == {"depth": 3}
+
+
 def test_auto_batch_size_is_no_number(mine):
     assert settings("model=mine", "batch_size=auto", config_dir=mine).batch_size is None
     assert settings("model=mine", "batch_size=7", config_dir=mine).batch_size == 7

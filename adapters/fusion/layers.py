@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Attention(nn.Module):
@@ -27,8 +26,18 @@ class Attention(nn.Module):
         """[b, q, width] from queries `x` and projected memory; `mask` broadcasts to [b, 1, q, n]."""
         b, q, width = x.shape
         queries = self.query(x).view(b, q, self.heads, -1).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        # Written out: for sequences this short, the fused kernel's backward pass takes longer on a CPU.
+        mixed = self._softmax(queries, keys, mask).to(values.dtype) @ values
         return self.out(mixed.transpose(1, 2).reshape(b, q, width))
+
+    @staticmethod
+    def _softmax(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention weights [b, heads, q, n]."""
+        scores = (queries * keys.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+        if mask is not None:
+            # A finite floor: a row whose every modality was dropped attends evenly instead of being undefined.
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        return scores.softmax(-1)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.attend(x, *self.project(memory), mask)
@@ -38,10 +47,7 @@ class Attention(nn.Module):
         b, q, _ = x.shape
         queries = self.query(x).view(b, q, self.heads, -1).transpose(1, 2)
         keys, _ = self.project(memory)
-        scores = queries @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return scores.softmax(-1).mean(1)
+        return self._softmax(queries, keys, mask).mean(1)
 
 
 def feed_forward(width: int) -> nn.Sequential:

@@ -88,7 +88,12 @@ def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
     transplant(
         eyes,
         layers_of(tower),
-        {"encoder.layers.": "blocks.", "layer_norm": "norm", "self_attn.out_proj": "attn.proj", "mlp.fc": "mlp.linear_fc"},
+        {
+            "encoder.layers.": "blocks.",
+            "layer_norm": "norm",
+            "self_attn.out_proj": "attn.proj",
+            "mlp.fc": "mlp.linear_fc",
+        },
         "attn.qkv.",
     )
     with torch.no_grad():

@@ -148,7 +148,9 @@ class OpenClipDual(Dual):
         preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
         config = {"model_cfg": self.settings, "preprocess_cfg": preprocess}
         (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
-        save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, folder / "open_clip_model.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in self.model.state_dict().items()}, folder / "open_clip_model.safetensors"
+        )
         self.tokenizer.save_pretrained(folder)
 
 

@@ -32,9 +32,7 @@ class _DualLosses(nn.Module):
         self.model = dual.model
         self.reader = VectorReader(width)
 
-    def forward(
-        self, pixels: Tensor, ids: Tensor, mask: Tensor, labels: Tensor, keys: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, labels: Tensor, keys: Tensor) -> dict[str, Tensor]:
         n = len(pixels)
         image, text = self.dual.image(pixels).float(), self.dual.text(ids, mask).float()
         # The n captions come first, then the foils, which belong to no picture.
@@ -70,6 +68,8 @@ class DualTraining:
     def __init__(self, tower: Path, family: str, scenes: int = 48, closeups: int = 16, foils: int = 24) -> None:
         self.dual = FAMILIES[family](tower_weights(tower))
         self.scenes, self.closeups, self.foils = scenes, closeups, foils
+        if hasattr(self.dual.model, "set_attn_implementation"):
+            self.dual.model.set_attn_implementation("eager")
         self.module = _DualLosses(self.dual, width=128)
 
     def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:

@@ -29,6 +29,9 @@ class OpenClip(DualEncoder):
 
     spec: OpenClipSpec
     imports = ("torch", "open_clip")
+    model: Any
+    tokenizer: Any
+    preprocess: Any
 
     def load(self, device: str, clock: Clock) -> None:
         """Read the weights; raises UserError when they are missing, not safetensors, or of another model."""

@@ -17,6 +17,7 @@ from harness.records import Media, Request
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from PIL.Image import Image
 
     from harness.clock import Clock
@@ -40,6 +41,11 @@ class TransformersAdapter(Adapter):
     )
     auto_class = "AutoModel"
     """The class of transformers that picks the architecture."""
+    processor: Any
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+    clock: Clock
 
     def load(self, device: str, clock: Clock) -> None:
         """Read processor and weights; raises UserError when they are missing, incomplete or of another model."""
@@ -137,6 +143,7 @@ def context_length(tokenizer: Any, model: Any) -> int | None:
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
     if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):
         tables = (getattr(module, "position_embeddings", None) for module in model.modules())
-        offsets = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+        paddings = (getattr(table, "padding_idx", None) for table in tables)
+        offsets = [index + 1 for index in paddings if index is not None]
         limits.append(positions - max(offsets, default=0))
     return min(limits, default=None)

@@ -104,9 +104,8 @@ class ChatModel(TransformersAdapter):
         tensors = self.to_device(inputs.tensors)
         width = tensors["input_ids"].shape[1]
         rows = generate_greedily(plain_generate(self.model), tensors, inputs.max_new_tokens, self.clock)[:, width:]
-        settings = self.model.generation_config
         sent = inputs.tensors["attention_mask"].sum(dim=1).tolist()
-        received = count_tokens(rows, settings.eos_token_id, settings.pad_token_id)
+        received = count_tokens(rows, self.model.generation_config.eos_token_id)
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, received, strict=True)]
 
@@ -114,6 +113,14 @@ class ChatModel(TransformersAdapter):
         """Mean log-likelihood of each choice's tokens as the beginning of the answer."""
         tensors = self.to_device(inputs.tensors)
         return choice_likelihoods(self.model, tensors, inputs.choices, self.clock)
+
+
+class QwenOmni(ChatModel):
+    """Qwen2.5-Omni: sees and hears. Only its thinker, which writes, is loaded; its talker would speak the answers."""
+
+    def __init__(self, spec: TransformersSpec, template: Mapping[str, Any] | None = None) -> None:
+        super().__init__(spec, template)
+        self.auto_class = "Qwen2_5OmniThinkerForConditionalGeneration"
 
 
 class OneByOne(ChatModel):

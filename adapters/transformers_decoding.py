@@ -71,7 +71,7 @@ class _Phases:
 
 
 def generate_greedily(
-    generate: Callable[..., torch.Tensor], tensors: dict[str, Any], max_new_tokens: int, clock: Clock
+    generate: Callable[..., Any], tensors: dict[str, Any], max_new_tokens: int, clock: Clock
 ) -> torch.Tensor:
     """Token ids int64 [n, length] as a model's `generate` returns them (some families repeat the prompt)."""
     import torch
@@ -80,27 +80,20 @@ def generate_greedily(
         return generate(**tensors, max_new_tokens=max_new_tokens, logits_processor=[phases])
 
 
-def plain_generate(model: Any) -> Callable[..., torch.Tensor]:
+def plain_generate(model: Any) -> Callable[..., Any]:
     """The library's `generate` for `model`, without its class's own wrapper (Janus's drops logits processors)."""
     from functools import partial
 
     from transformers import GenerationMixin
 
-    return partial(GenerationMixin.generate, model)
+    function: Callable[..., Any] = GenerationMixin.generate  # pyright: ignore[reportAttributeAccessIssue]
+    return partial(function, model)
 
 
-def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None, pad: int | None) -> list[int]:
-    """Tokens of each generated row [n, length], the one that ended it included, padding behind it not."""
+def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[int]:
+    """Tokens of each generated row [n, length], the `stop` that ended it included, padding behind it not."""
     stops = {stop} if isinstance(stop, int) else set(stop or ())
-    counts = []
-    for row in rows.tolist():
-        end = next((i + 1 for i, token in enumerate(row) if token in stops), None)
-        if end is None:
-            end = len(row)
-            while pad is not None and end > 0 and row[end - 1] == pad:
-                end -= 1
-        counts.append(end)
-    return counts
+    return [next((i + 1 for i, token in enumerate(row) if token in stops), len(row)) for row in rows.tolist()]
 
 
 def choice_likelihoods(

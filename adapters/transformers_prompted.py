@@ -63,10 +63,12 @@ class Prompted(TransformersAdapter):
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
         self.tokenizer = self.processor.tokenizer
-        self.has_encoder = getattr(self.model, "language_model", self.model).config.is_encoder_decoder
+        use_greedy_decoding(self.model, self.tokenizer.pad_token_id)
+        decoder = _decoder(self.model)
+        self.stop = decoder.generation_config.eos_token_id
+        self.has_encoder = decoder.config.is_encoder_decoder
         # A decoder's answer follows its prompt in every row; an encoder counts positions from the left.
         self.tokenizer.padding_side = "right" if self.has_encoder else "left"
-        use_greedy_decoding(self.model, self.tokenizer.pad_token_id)
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Prompts:
         """Decode, resize and tokenise; raises SampleError for a request without exactly one image."""
@@ -100,12 +102,11 @@ class Prompted(TransformersAdapter):
     def generate(self, inputs: Prompts) -> list[Answer]:
         """Greedy answers. Families differ in whether `generate` repeats the prompt: where it does, it is cut off."""
         answers: list[Answer] = [Answer("")] * inputs.n
-        settings = self.model.generation_config
         for group in inputs.groups:
             tensors = self.to_device(group.tensors)
             output = generate_greedily(self.model.generate, tensors, inputs.max_new_tokens, self.clock)
             output = output[:, self.prompt_width(output, tensors["input_ids"]) :]
-            received = count_tokens(output, settings.eos_token_id, settings.pad_token_id)
+            received = count_tokens(output, self.stop)
             sent = group.tensors["attention_mask"].sum(dim=1).tolist()
             texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
             for row, text, *counts in zip(group.rows, texts, sent, received, strict=True):
@@ -161,6 +162,10 @@ class Blip(Prompted):
 
     unpadded = True
 
+    def load(self, device: str, clock: Clock) -> None:
+        super().load(device, clock)
+        self.stop = self.model.config.text_config.sep_token_id
+
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         start, end = self.tokenizer.cls_token_id, [self.tokenizer.sep_token_id]
         return _open_prompts(self, images, prompts, start, end)
@@ -168,6 +173,12 @@ class Blip(Prompted):
     def prompt_width(self, output: Any, prompt: Any) -> int:
         # `generate` puts the decoder's own mark first and takes off the end mark; behind a question it repeats nothing.
         return super().prompt_width(output[:, 1:], prompt[:, 1:-1]) + 1
+
+
+def _decoder(model: Any) -> Any:
+    """The part of a model that writes, to which the `generate` of some families hands over; else the model."""
+    parts = ("language_model", "text_model", "text_decoder") if "generate" in vars(type(model)) else ()
+    return next((getattr(model, part) for part in parts if hasattr(model, part)), model)
 
 
 def _open_prompts(

@@ -72,9 +72,13 @@ def family(request, tmp_path_factory):
     adapter.close()
 
 
-def questions() -> list[Request]:
+def a_medium(family, number: int) -> Media:
+    return a_picture(number) if family.modality == "image" else a_clip(number + 1)
+
+
+def questions(family) -> list[Request]:
     asked = zip(QUESTIONS, CHOICES, strict=True)
-    return [Request((a_picture(i), q), choices=c, max_new_tokens=10) for i, (q, c) in enumerate(asked)]
+    return [Request((a_medium(family, i), q), choices=c, max_new_tokens=10) for i, (q, c) in enumerate(asked)]
 
 
 def families(*routes: str, without: tuple[str, ...] = ()):
@@ -91,9 +95,9 @@ def test_a_family_has_the_routes_it_is_meant_to_have(family):
 
 @families("generate")
 def test_answers_in_a_batch_of_eight_equal_answers_asked_alone(family):
-    _, adapter = family
-    together = adapter.generate(adapter.prepare(questions(), "generate"))
-    alone = [adapter.generate(adapter.prepare([request], "generate"))[0] for request in questions()]
+    description, adapter = family
+    together = adapter.generate(adapter.prepare(questions(description), "generate"))
+    alone = [adapter.generate(adapter.prepare([request], "generate"))[0] for request in questions(description)]
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     assert [(a.tokens_in, a.tokens_out) for a in together] == [(a.tokens_in, a.tokens_out) for a in alone]
     assert all(answer.tokens_out is None or 0 < answer.tokens_out <= 10 for answer in together)
@@ -101,10 +105,10 @@ def test_answers_in_a_batch_of_eight_equal_answers_asked_alone(family):
 
 @families("rank")
 def test_scores_of_choices_do_not_depend_on_the_batch(family):
-    _, adapter = family
-    together = adapter.rank(adapter.prepare(questions(), "rank"))
+    description, adapter = family
+    together = adapter.rank(adapter.prepare(questions(description), "rank"))
     assert [len(scores) for scores in together] == [len(choices) for choices in CHOICES]
-    for request, scores in zip(questions(), together, strict=True):
+    for request, scores in zip(questions(description), together, strict=True):
         alone = adapter.rank(adapter.prepare([request], "rank"))[0]
         np.testing.assert_allclose(scores, alone, atol=1e-5, rtol=0)
 
@@ -112,8 +116,8 @@ def test_scores_of_choices_do_not_depend_on_the_batch(family):
 @families("rank", without=("vilt",))
 def test_scores_of_choices_are_what_the_model_says_token_by_token(family):
     """Against the slow way: the whole prompt with its picture and the choice's first tokens, once for each token."""
-    _, adapter = family
-    for request in questions()[:4]:
+    description, adapter = family
+    for request in questions(description)[:4]:
         prepared = adapter.prepare([request], "rank")
         group = prepared[0] if isinstance(prepared, list) else getattr(prepared, "groups", [prepared])[0]
         expected = [likelihood_token_by_token(adapter.model, group.tensors, ids) for ids in group.choices[0]]
@@ -144,8 +148,8 @@ def likelihood_token_by_token(model, tensors: dict, choice: list[int]) -> float:
 
 @families("rank")
 def test_the_picture_changes_the_scores(family):
-    _, adapter = family
-    asked = [Request((a_picture(i), "what is it?"), choices=("yes", "no")) for i in (0, 1)]
+    description, adapter = family
+    asked = [Request((a_medium(description, i), "what is it?"), choices=("yes", "no")) for i in (0, 1)]
     one, other = adapter.rank(adapter.prepare(asked, "rank"))
     assert abs(one - other).max() > 1e-3
 
@@ -153,7 +157,7 @@ def test_the_picture_changes_the_scores(family):
 @families("embed")
 def test_embeddings_are_unit_rows_that_do_not_depend_on_the_batch(family):
     description, adapter = family
-    media = [a_picture(i) if description.modality == "image" else a_clip(i + 1) for i in range(8)]
+    media = [a_medium(description, i) for i in range(8)]
     requests = [Request((part,)) for pair in zip(media, QUESTIONS, strict=True) for part in pair]
     together = adapter.embed(adapter.prepare(requests, "embed"))
     assert together.dtype == np.float32
@@ -183,7 +187,7 @@ def test_a_medium_that_does_not_open_costs_its_own_sample_alone(family):
     route = description.routes[-1]
     kind = description.modality
     broken = Media(kind, "broken", b"not a picture", where="photos.jsonl, row 7")
-    good = a_picture(0) if kind == "image" else a_clip(1)
+    good = a_medium(description, 0)
     text = () if route == "embed" else ("what is it?",)
     requests = [Request((medium, *text), choices=("yes", "no"), max_new_tokens=2) for medium in (good, broken)]
     with pytest.raises(SampleError, match=r"photos\.jsonl, row 7"):

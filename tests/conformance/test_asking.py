@@ -11,7 +11,7 @@ import tiny_dual
 import tiny_prompted
 
 from adapters.open_clip import OpenClipCoCa
-from adapters.transformers_chat import ChatModel
+from adapters.transformers_chat import ChatModel, QwenOmni
 from adapters.transformers_decoding import count_tokens
 from adapters.transformers_dual import Clap
 from adapters.transformers_labels import UNKNOWN, LabelAnswers
@@ -76,6 +76,18 @@ def test_a_chat_model_without_ears_refuses_a_sound(chat):
         chat.prepare([Request((sound, "what is it?"))], "generate")
 
 
+def test_a_model_that_sees_and_hears_is_asked_about_both_at_once(tmp_path_factory):
+    adapter = loaded(tmp_path_factory, tiny_chat.qwen2_5_omni, QwenOmni)
+    rng = np.random.default_rng(0)
+    sound = Media("audio", "noise", rng.normal(0, 0.1, 8000).astype(np.float32), rate=16_000)
+    silence = Media("audio", "silence", np.zeros(8000, np.float32), rate=16_000)
+    asked = [Request((picture(), heard, "which?"), choices=("a", "bb")) for heard in (sound, silence)]
+    asked.append(Request((picture((0, 0, 250)), sound, "which?"), choices=("a", "bb")))
+    noise, quiet, other_picture = adapter.rank(adapter.prepare(asked, "rank"))
+    assert abs(noise - quiet).max() > 1e-3
+    assert abs(noise - other_picture).max() > 1e-3
+
+
 def test_arguments_for_the_chat_template_reach_it(tmp_path_factory):
     adapter = loaded(
         tmp_path_factory, tiny_chat.smolvlm, ChatModel, options={"template": {"add_generation_prompt": False}}
@@ -111,8 +123,9 @@ def test_tokens_are_counted_with_the_end_mark_and_without_padding():
     import torch
 
     rows = torch.tensor([[5, 6, 2, 0, 0], [5, 6, 7, 8, 9], [2, 0, 0, 0, 0], [5, 2, 2, 2, 2]])
-    assert count_tokens(rows, stop=2, pad=0) == [3, 5, 1, 2]
-    assert count_tokens(rows, stop=[9, 6], pad=0) == [2, 2, 1, 5]
+    assert count_tokens(rows, stop=2) == [3, 5, 1, 2]
+    assert count_tokens(rows, stop=[9, 6]) == [2, 2, 5, 5]
+    assert count_tokens(rows, stop=None) == [5, 5, 5, 5]
 
 
 def test_a_classifier_answers_with_its_likeliest_label(vilt):

@@ -68,6 +68,29 @@ def qwen3_vl(folder: Path) -> None:
     qwen2_vl(folder, "3")
 
 
+def glm4v(folder: Path) -> None:
+    import transformers as t
+
+    marks = {f"{kind}_{end}": f"<|{end}_of_{kind}|>" for kind in ("image", "video") for end in ("begin", "end")}
+    tok = tokenizer("<|image|>", video_token="<|video|>", **marks)
+    ids = {"image_token_id": tok.convert_tokens_to_ids("<|image|>")}
+    ids["video_token_id"] = tok.convert_tokens_to_ids("<|video|>")
+    for name, mark in marks.items():
+        ids[f"{name.replace('begin', 'start')}_token_id"] = tok.convert_tokens_to_ids(mark)
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+    vision = {"depth": 2, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "intermediate_size": 64, "num_heads": 2}
+    vision |= {"patch_size": PATCH, "image_size": SIZE}
+    config = t.Glm4vConfig(
+        text_config=text_settings(len(tok), rope_parameters=rope, head_dim=16), vision_config=vision, **ids
+    )
+    pixels = {"patch_size": PATCH, "size": {"shortest_edge": SIZE**2, "longest_edge": 4 * SIZE**2}}
+    chat = template("<|begin_of_image|><|image|><|end_of_image|>")
+    processor = t.Glm4vProcessor(
+        t.Glm4vImageProcessor(**pixels), tok, t.Glm4vVideoProcessor(**pixels), chat_template=chat
+    )
+    save(folder, t.Glm4vForConditionalGeneration(config), processor)
+
+
 def internvl(folder: Path) -> None:
     import transformers as t
 
@@ -340,3 +363,69 @@ def hunyuan_vl(folder: Path) -> None:
     images = t.HunYuanVLImageProcessor(patch_size=PATCH, size={"shortest_edge": SIZE**2, "longest_edge": 4 * SIZE**2})
     chat = template("<img_start><img_pad><img_end>")
     save(folder, t.HunYuanVLForConditionalGeneration(config), t.HunYuanVLProcessor(images, tok, chat_template=chat))
+
+
+def ears() -> dict:
+    """Settings of a small Whisper-like encoder."""
+    return {
+        "num_mel_bins": 16,
+        "d_model": WIDTH,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 64,
+        "max_source_positions": 50,
+    }
+
+
+def whisper_features():
+    import transformers as t
+
+    return t.WhisperFeatureExtractor(feature_size=16, sampling_rate=16000, hop_length=160, chunk_length=1, n_fft=400)
+
+
+def qwen2_audio(folder: Path) -> None:
+    import transformers as t
+
+    tok = tokenizer(None, audio_token="<|AUDIO|>", audio_bos_token="<|audio_bos|>", audio_eos_token="<|audio_eos|>")
+    config = t.Qwen2AudioConfig(
+        audio_config=t.Qwen2AudioEncoderConfig(**ears()),
+        text_config=t.Qwen2Config(**text_settings(len(tok))),
+        audio_token_index=tok.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    chat = template("<|audio_bos|><|AUDIO|><|audio_eos|>")
+    processor = t.Qwen2AudioProcessor(whisper_features(), tok, chat_template=chat)
+    save(folder, t.Qwen2AudioForConditionalGeneration(config), processor)
+
+
+def qwen2_5_omni(folder: Path) -> None:
+    import transformers as t
+
+    names = ("audio", "image", "video", "audio_bos", "audio_eos", "vision_bos", "vision_eos")
+    tok = tokenizer(None, **{f"{name}_token": f"<|{name}|>" for name in names})
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+    vision = {"depth": 2, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "intermediate_size": 64, "num_heads": 2}
+    vision |= {"patch_size": PATCH, "window_size": 32, "fullatt_block_indexes": [1]}
+    config = t.Qwen2_5OmniThinkerConfig(
+        text_config=text_settings(len(tok), rope_parameters=rope),
+        vision_config=vision,
+        audio_config=ears() | {"output_dim": WIDTH, "n_window": 20},
+        audio_token_index=tok.convert_tokens_to_ids("<|audio|>"),
+        image_token_index=tok.convert_tokens_to_ids("<|image|>"),
+        video_token_index=tok.convert_tokens_to_ids("<|video|>"),
+        audio_start_token_id=tok.convert_tokens_to_ids("<|audio_bos|>"),
+        audio_end_token_id=tok.convert_tokens_to_ids("<|audio_eos|>"),
+        vision_start_token_id=tok.convert_tokens_to_ids("<|vision_bos|>"),
+        vision_end_token_id=tok.convert_tokens_to_ids("<|vision_eos|>"),
+    )
+    pixels = {"patch_size": PATCH, "size": {"shortest_edge": SIZE**2, "longest_edge": 4 * SIZE**2}}
+    chat = template("<|vision_bos|><|image|><|vision_eos|>").replace(
+        "{% else %}", "{% elif c.type == 'audio' %}<|audio_bos|><|audio|><|audio_eos|>{% else %}"
+    )
+    processor = t.Qwen2_5OmniProcessor(
+        t.Qwen2VLImageProcessor(**pixels),
+        t.Qwen2VLVideoProcessor(**pixels),
+        whisper_features(),
+        tok,
+        chat_template=chat,
+    )
+    save(folder, t.Qwen2_5OmniThinkerForConditionalGeneration(config), processor)

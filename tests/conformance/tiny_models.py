@@ -30,12 +30,14 @@ class Family:
 
 EMBED, GENERATE = ("embed",), ("generate",)
 CHAT = (
-    "qwen2_vl qwen2_5_vl qwen3_vl internvl minicpmv4_6 ovis2 ernie4_5_vl_moe janus llava llava_onevision smolvlm "
+    "qwen2_vl qwen2_5_vl qwen3_vl glm4v internvl minicpmv4_6 ovis2 ernie4_5_vl_moe janus llava llava_onevision smolvlm "
     "idefics3 gemma3"
 )
 FAMILIES: dict[str, Family] = {name: Family(getattr(tiny_chat, name)) for name in CHAT.split()}
 FAMILIES |= {
     "hunyuan_vl": Family(tiny_chat.hunyuan_vl, "adapters.transformers_chat.OneByOne"),
+    "qwen2_audio": Family(tiny_chat.qwen2_audio, modality="audio"),
+    "qwen2_5_omni": Family(tiny_chat.qwen2_5_omni, "adapters.transformers_chat.QwenOmni"),
     "git": Family(tiny_prompted.git, f"{PROMPTED}.Git", attention="eager"),
     "paligemma": Family(tiny_prompted.paligemma, f"{PROMPTED}.PaliGemma"),
     "blip": Family(tiny_prompted.blip, f"{PROMPTED}.Blip", GENERATE, "eager"),

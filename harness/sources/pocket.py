@@ -46,7 +46,7 @@ GALLERY = 500
 """Scenes that are captioned and searched."""
 LISTENING = 600
 """Listening scenes that are asked about."""
-PRIOR_SCENES = 3_000
+PRIOR_SCENES = 1_200
 """Scenes of the train split from which the prior reference row is counted."""
 
 

@@ -2,9 +2,9 @@
 
 A `Trainable` knows its model, its losses and its data; the loop knows optimiser, schedule, precision, devices, curves
 and saving. Batches are a function of (seed, step, process), so that a resumed run needs no data position beyond the
-step: it continues exactly, to equal weights on the CPU at a fixed thread count. State is kept in safetensors and JSON only, each
-save in a folder of its own that appears by one rename, so that a kill at any moment leaves the previous one whole.
-Devices, mixed precision and several GPUs are accelerate's business.
+step: it continues exactly, to equal weights on the CPU at a fixed thread count. State is kept in safetensors and JSON
+only, each save in a folder of its own that appears by one rename, so that a kill at any moment leaves the previous one
+whole. Devices, mixed precision and several GPUs are accelerate's business.
 """
 
 from __future__ import annotations

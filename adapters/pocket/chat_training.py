@@ -56,11 +56,8 @@ class ChatTraining:
         self.multimodal = hasattr(self.chat.model.model, "get_rope_index")
         self.prefix_positions = torch.arange(len(self.prefix)).expand(3, -1)
         if self.multimodal:
-            kinds = made["mm_token_type_ids"] if "mm_token_type_ids" in made else None
-            extra = {} if kinds is None else {"mm_token_type_ids": kinds}
-            found, _ = self.chat.model.model.get_rope_index(
-                made["input_ids"], image_grid_thw=made["image_grid_thw"], **extra
-            )
+            extra = {k: v for k, v in made.items() if k in ("image_grid_thw", "mm_token_type_ids")}
+            found, _ = self.chat.model.model.get_rope_index(made["input_ids"], **extra)
             self.prefix_positions = found[:, 0]
 
     def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:

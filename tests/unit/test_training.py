@@ -143,7 +143,7 @@ def test_another_schedule_does_not_continue_a_run(tmp_path):
 def test_a_corrupt_state_is_one_clear_error(tmp_path):
     fitted(tmp_path)
     (tmp_path / "state-24" / "optimizer.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(UserError, match="Cannot continue from .*state-24"):
+    with pytest.raises(UserError, match=r"Cannot continue from .*state-24"):
         train(Line(), schedule(), tmp_path, device="cpu")
 
 

@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--json", action="store_true", help="as JSON")
     score.set_defaults(command=_score)
 
+    fetch = commands.add_parser("fetch", help="download models and data sets from the hub, for later runs")
+    fetch.add_argument("settings", nargs="+", metavar="model=… dataset=…", help="a name, [a,b], all or an origin")
+    fetch.add_argument("--config-dir", type=Path, metavar="DIR")
+    fetch.set_defaults(command=_fetch)
+
     listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, runs")
     listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "runs"))
     listing.add_argument("settings", nargs="*", metavar="results_dir=DIR")
@@ -203,6 +208,17 @@ def _score(arguments: argparse.Namespace) -> int:
     )
     print(json.dumps(found, ensure_ascii=False, indent=1) if arguments.json else render(found))
     return 0
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from harness.config.compose import compose
+    from harness.fetch import fetch
+
+    run, _ = compose(arguments.settings, arguments.config_dir)
+    asked = {setting.partition("=")[0] for setting in arguments.settings}
+    if not asked & {"model", "dataset"}:
+        raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")
+    return 1 if fetch(run, "model" in asked, "dataset" in asked, print) else 0
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -379,9 +379,7 @@ def _reversed(c: Comparison) -> Comparison:
     return replace(c, a=c.b, b=c.a, difference=-c.difference, low=-c.high, high=-c.low)
 
 
-def standings(
-    tables: Sequence[tuple[Mapping[str, Scored], Sequence[str]]], seed: int = 0
-) -> list[Standing]:
+def standings(tables: Sequence[tuple[Mapping[str, Scored], Sequence[str]]], seed: int = 0) -> list[Standing]:
     """Win rate and mean (Borda) rank over several tables, best first, each table (models' headline Scored, clusters).
 
     Only models in every table are ranked, so that nobody gains by skipping a hard one. Intervals are the 2.5 and 97.5

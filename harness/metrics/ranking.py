@@ -99,7 +99,7 @@ def rank_both(images: np.ndarray, texts: np.ndarray, pairs: np.ndarray, top: int
             backward_top.add(block, start)
     return (
         _ranking(forward, len(a), len(b), forward_top),
-        _ranking(backward, len(b), len(a), backward_top.item.T),
+        _ranking(backward, len(b), len(a), backward_top.item),
     )
 
 
@@ -152,10 +152,15 @@ def _side(query: np.ndarray, item: np.ndarray, score: np.ndarray, queries: int) 
 def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.ndarray, b: np.ndarray) -> None:
     """Count, for the queries that are this block's rows, what stands ahead of their positives."""
     for i, scores in enumerate(block):
-        first, last = side.start[start + i], side.start[start + i + 1]
+        first, last = int(side.start[start + i]), int(side.start[start + i + 1])
         items = side.item[first:last]
         own = scores[items]
         for entry in range(first, last):
+            if entry == first + 1 and side.ahead[first] == 0:
+                # Nothing is ahead of the best; often nothing is ahead of the worst either, and one count tells.
+                low = np.float32(side.score[last - 1] - hair)
+                if np.count_nonzero(scores >= low) == np.count_nonzero(own >= low):
+                    break
             least = side.score[entry]
             low, high = np.float32(least - hair), np.float32(least + hair)
             maybe = np.count_nonzero(scores >= low) - np.count_nonzero(own >= low)
@@ -194,7 +199,9 @@ def _count_columns(block: np.ndarray, start: int, side: _Side, hair: float, a: n
             edge = edge.astype(np.float32)
             above = np.add.reduce((scores >= edge).view(np.uint8), axis=0, dtype=np.uint8).astype(np.int64)
             counts.append(above - np.bincount(own_place[own >= edge[own_place]], minlength=len(columns)))
-        maybe, surely = counts
+            if not counts[0].any():
+                break
+        maybe, surely = counts[0], counts[-1]
         unsure = np.flatnonzero((maybe != surely) & np.isfinite(side.score[entry]))
         if len(unsure):
             least = side.score[entry[unsure]]
@@ -237,36 +244,56 @@ def _ranking(side: _Side, queries: int, gallery: int, top: np.ndarray) -> Rankin
 
 # First items ----------------------------------------------------------------------------------------------------------
 
+_GROUPS = 16
+
 
 def _first(block: np.ndarray, k: int) -> np.ndarray:
     """The k best columns of each row, best first."""
-    some = np.argpartition(block, -k, axis=1)[:, -k:] if k < block.shape[1] else np.tile(np.arange(k), (len(block), 1))
-    order = np.argsort(-np.take_along_axis(block, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
+    n, m = block.shape
+    width = m // _GROUPS
+    if width > 4 * k:
+        # The k best lie in the k columns, of those with an equal remainder, whose best is best.
+        grouped = block[:, : width * _GROUPS].reshape(n, _GROUPS, width).max(axis=1)
+        best = np.argpartition(grouped, -k, axis=1)[:, -k:]
+        rest = np.broadcast_to(np.arange(width * _GROUPS, m), (n, m - width * _GROUPS))
+        among = np.concatenate([best + width * g for g in range(_GROUPS)] + [rest], axis=1)
+    else:
+        among = np.broadcast_to(np.arange(m), (n, m))
+    scores = np.take_along_axis(block, among, axis=1)
+    some = np.argpartition(scores, -k, axis=1)[:, -k:]
+    order = np.argsort(-np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(among, np.take_along_axis(some, order, axis=1), axis=1)
 
 
 class _Top:
     """The best rows seen so far for each column; blocks are added one after another."""
 
     def __init__(self, columns: int, k: int) -> None:
-        self.score = np.full((k, columns), -np.inf, dtype=np.float32)
-        self.item = np.zeros((k, columns), dtype=np.int64)
+        self.score = np.full((columns, k), -np.inf, dtype=np.float32)
+        self.item = np.zeros((columns, k), dtype=np.int64)
 
     def add(self, block: np.ndarray, start: int) -> None:
-        k = len(self.score)
-        row, column = np.nonzero(block > self.score[-1])
-        touched = np.unique(column)
-        # Candidates by column, best first; no more than k of a column can matter.
+        k = self.item.shape[1]
+        if start == 0:
+            upright = np.ascontiguousarray(block.T)
+            first = _first(upright, min(k, len(block)))
+            self.item[:, : first.shape[1]] = first
+            self.score[:, : first.shape[1]] = np.take_along_axis(upright, first, axis=1)
+            return
+        column, row = np.divmod(np.flatnonzero(block.T > self.score[:, -1:]), len(block))
+        if not len(column):
+            return
+        # Few rows of a block are among a column's best; the k best of those are merged with what it has.
         order = np.lexsort((-block[row, column], column))
         row, column = row[order], column[order]
-        nth = np.arange(len(column)) - np.searchsorted(column, column)
-        row, column, nth = row[nth < k], column[nth < k], nth[nth < k]
+        touched, begin = np.unique(column, return_index=True)
         place = np.searchsorted(touched, column)
-        score = np.full((k, len(touched)), -np.inf, dtype=np.float32)
-        item = np.zeros((k, len(touched)), dtype=np.int64)
-        score[nth, place], item[nth, place] = block[row, column], row + start
-        score = np.concatenate([self.score[:, touched], score])
-        item = np.concatenate([self.item[:, touched], item])
-        best = np.argsort(-score, axis=0, kind="stable")[:k]
-        self.score[:, touched] = np.take_along_axis(score, best, axis=0)
-        self.item[:, touched] = np.take_along_axis(item, best, axis=0)
+        nth = np.arange(len(column)) - begin[place]
+        row, place, nth = row[nth < k], place[nth < k], nth[nth < k]
+        score = np.full((len(touched), 2 * k), -np.inf, dtype=np.float32)
+        item = np.zeros((len(touched), 2 * k), dtype=np.int64)
+        score[:, :k], item[:, :k] = self.score[touched], self.item[touched]
+        score[place, k + nth], item[place, k + nth] = block[row, touched[place]], row + start
+        best = np.argsort(-score, axis=1, kind="stable")[:, :k]
+        self.score[touched] = np.take_along_axis(score, best, axis=1)
+        self.item[touched] = np.take_along_axis(item, best, axis=1)

@@ -139,7 +139,7 @@ def inline_svg(svg: str, stem: str, alt: str) -> str:
     from harness.report.charts import COLOURS, GRID, INK, PAPER
 
     svg = svg[svg.index("<svg") :].rstrip()
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     prefix = re.sub(r"\W", "-", stem)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     ours = {INK: "currentColor", GRID: "var(--line)", PAPER: "none"}

@@ -138,7 +138,8 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes_with_the_same_numbers(world):
     world.model("slow", delay=0.15)
     world.model("next", "ToyEncoder", delay=0.1)
     quiz, album = world.questions(60), world.captions(40)
-    words = ["run", "task=[vqa,retrieval]", "model=[slow,next]", f"dataset=[{quiz},{album}]", "batch_size=2", "latency=off"]
+    words = ["run", "task=[vqa,retrieval]", "model=[slow,next]", f"dataset=[{quiz},{album}]"]
+    words += ["batch_size=2", "latency=off"]
     world.harness(*words, "run=whole")
     process = subprocess.Popen(
         world.command(*words, "run=cut"), env=world.environment(), cwd=world.folder, stderr=subprocess.PIPE, text=True
@@ -229,7 +230,8 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 def _scores(world, run: str) -> list[tuple]:
-    return [(c["model"], c["task"], c["status"], c["samples"], c["failed"], c["metrics"]) for c in world.summary(run)["cells"]]
+    keys = ("model", "task", "status", "samples", "failed", "metrics")
+    return [tuple(cell[key] for key in keys) for cell in world.summary(run)["cells"]]
 
 
 def _at_work(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """`harness fetch`: the one command that downloads. Runs never do, so nothing is downloaded by surprise.
 
-Models come as hub snapshots without files that could hold code to be unpickled; data sets go to the cache of
-`datasets`. A token for gated repositories is read from the environment (HF_TOKEN) by the hub's own library.
+Models come as hub snapshots without files that could hold code to be unpickled; data sets come whole. A
+token for gated repositories is read from the environment (HF_TOKEN) by the hub's own library.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ def _dataset(spec: DatasetSpec) -> str:
         return "is generated when it is needed"
     if spec.source != "hub":
         return f"is not on a hub: put {spec.path} below data_dir; {spec.homepage}".rstrip("; ")
-    from datasets import load_dataset
+    from harness.sources import hub
 
-    rows = load_dataset(spec.path, spec.subset, split=spec.split, revision=spec.revision)
-    return f"{len(rows)} rows"  # pyright: ignore[reportArgumentType]
+    return str(hub.fetch(spec))

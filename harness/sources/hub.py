@@ -1,8 +1,9 @@
 """Data sets of the Hugging Face hub, through `datasets.load_dataset`, at the revision that the config pins.
 
-Media are not decoded by `datasets`: they stay encoded bytes or a path, and `harness.media` opens them as it opens local
-files, so that both sources treat rotation, palettes and rates alike. `path` may also be a local folder of parquet, CSV
-or JSON files that `load_dataset` understands.
+A run reads what `fetch` brought to the hub's local cache and never asks the network. Media are not decoded by
+`datasets`: they stay encoded bytes or a path, and `harness.media` opens them as it opens local files, so that both
+sources treat rotation, palettes and rates alike. `path` may also be a local folder of parquet, CSV or JSON files that
+`load_dataset` understands.
 """
 
 from __future__ import annotations
@@ -20,24 +21,48 @@ if TYPE_CHECKING:
     from harness.config.specs import DatasetSpec
 
 
-def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
-    """The rows of one split, read from disk as they are asked for. Downloads what is not cached, if the hub is allowed.
+def fetch(spec: DatasetSpec) -> Path:
+    """Download the repository at its revision; returns its folder in the cache. Raises what huggingface_hub raises."""
+    from huggingface_hub import snapshot_download
 
-    Raises UserError where the data set, its subset or its split cannot be had.
+    return Path(snapshot_download(spec.path, repo_type="dataset", revision=spec.revision))
+
+
+def locate(name: str, spec: DatasetSpec) -> Path:
+    """The folder with the data: `spec.path` itself, or what was fetched. Raises UserError if there is neither."""
+    folder = Path(spec.path).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(spec.path, repo_type="dataset", revision=spec.revision, local_files_only=True)
+    except HFValidationError as error:
+        raise UserError(f"Data set '{name}': '{spec.path}' is neither a folder nor a hub id ('owner/name').") from error
+    except LocalEntryNotFoundError as error:
+        at = f" at revision {spec.revision}" if spec.revision else ""
+        raise UserError(
+            f"Data set '{name}': {spec.path}{at} is not on this machine. 'harness fetch dataset={name}' brings it."
+        ) from error
+    return Path(found)
+
+
+def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
+    """The rows of one split, read from disk as they are asked for.
+
+    Raises UserError where the data set is not on this machine, or has no such subset or split.
     """
+    folder = locate(name, spec)
     import datasets
     from datasets.exceptions import DatasetsError
 
     subset = f"/{spec.subset}" if spec.subset else ""
     try:
-        table = datasets.load_dataset(spec.path, spec.subset, split=split, revision=spec.revision)
+        table = datasets.load_dataset(str(folder), spec.subset, split=split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"Data set '{name}': {spec.path}{subset}, split {split}, cannot be loaded: {reason} It is read from the "
-            f"Hugging Face cache or the hub; fetch it on a machine that is online with: hf download {spec.path} "
-            "--repo-type dataset"
-        ) from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"Data set '{name}': {spec.path}{subset}, split {split}, cannot be loaded: {reason}") from error
     if not isinstance(table, datasets.Dataset):
         raise UserError(f"Data set '{name}': {spec.path}{subset} gives no table for split '{split}'.")
     for column, feature in table.features.items():
@@ -46,7 +71,6 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
     if not len(table):
         raise UserError(f"Data set '{name}': {spec.path}{subset}, split {split}, is empty.")
     places = _Places(f"{spec.path}{subset}/{split}", len(table))
-    folder = Path(spec.path) if Path(spec.path).is_dir() else None
     return keep(name, Rows(_Table(table), table.column_names, places, places.table, folder), spec.where)
 
 

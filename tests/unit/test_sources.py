@@ -290,8 +290,22 @@ def test_the_hub_source_filters_and_names_columns_alike(hub_folder):
         load("theirs", hub_spec(hub_folder, slices={"kind": "typ"}), "vqa", "en")
 
 
-def test_a_hub_data_set_that_cannot_be_had_says_how_to_fetch_it(hub_folder):
-    with pytest.raises(UserError, match=r"cannot be loaded: .*hf download nobody/nothing --repo-type dataset"):
+def test_what_was_fetched_is_read_from_the_cache_at_its_revision(hub_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "hf" / "datasets--somebody--questions" / "snapshots" / commit
+    snapshot.parent.mkdir(parents=True)
+    hub_folder.rename(snapshot)
+    spec = hub_spec(Path("somebody/questions"), revision=commit)
+    assert len(load("theirs", spec, "vqa", "en")) == 3
+    with pytest.raises(UserError, match=r"at revision fedc is not on this machine. 'harness fetch dataset=theirs'"):
+        load("theirs", replace(spec, revision="fedc"), "vqa", "en")
+
+
+def test_a_hub_data_set_that_cannot_be_had_says_why_and_how_to_fetch_it(hub_folder):
+    with pytest.raises(UserError, match=r"nobody/nothing is not on this machine. 'harness fetch dataset=theirs'"):
         load("theirs", hub_spec(Path("nobody/nothing")), "vqa", "en")
+    with pytest.raises(UserError, match="neither a folder nor a hub id"):
+        load("theirs", hub_spec(Path("a/b/c")), "vqa", "en")
     with pytest.raises(UserError, match="split tset, cannot be loaded"):
         load("theirs", hub_spec(hub_folder, split="tset"), "vqa", "en")

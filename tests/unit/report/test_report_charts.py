@@ -51,7 +51,8 @@ def test_drawing_leaves_no_setting_and_no_open_figure_behind(demo):
 def test_a_model_name_is_no_formula(demo):
     path = demo / "summary.json"
     path.write_text(path.read_text("utf-8").replace("fusion-concat", "a$x^2$_b&<i>"), "utf-8")
-    assert "a$x^2$_b&amp;&lt;i&gt;" in drawn(demo)[0]["vqa.quality"]
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn(demo)[0]["vqa.quality"])
+    assert "a$x^2$_b&amp;&lt;i&gt;" in texts
 
 
 def test_several_charts_on_one_page_share_no_ids(written):

@@ -30,7 +30,8 @@ def test_samples_on_which_models_part_come_first(demo):
     assert {reply.right for reply in first.replies} == {True, False}
 
 
-def test_the_choice_does_not_hang_on_the_order_of_lines(demo):
+def test_the_choice_does_not_hang_on_the_order_of_lines(demo, monkeypatch):
+    monkeypatch.setattr(samples, "DRAWN", 15)
     before = [example.asked.id for example in samples.examples(group_of(demo))]
     for path in demo.rglob("records.jsonl"):
         lines = path.read_text("utf-8").splitlines(keepends=True)

@@ -60,6 +60,12 @@ def test_foreign_text_is_no_markup_and_steers_no_terminal(demo):
     assert "\x1b[31mbyte" not in text
 
 
+def test_a_model_name_is_no_markup(demo):
+    path = demo / "summary.json"
+    path.write_text(path.read_text("utf-8").replace("fusion-concat", "[bold]concat[/bold]"), "utf-8")
+    assert any(line.startswith("[bold]concat[/bold] ") for line in printed(demo).splitlines())
+
+
 def test_a_terminal_without_unicode_still_gets_the_table(demo):
     text = printed(demo, 100, encoding="ascii")
     assert "* fusion-self-attention" in text

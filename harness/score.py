@@ -307,9 +307,10 @@ def _retrieval(file: Path, second: Path | None) -> tuple[list[Scored], list[str]
     if "positives" in arrays:
         pairs = _indices(arrays, "positives", file, (n, m))
     elif "text_image" in arrays:
-        pairs = np.stack([_indices(arrays, "text_image", file, (n,))[:, 0], np.arange(m)], axis=1)
-        if len(arrays["text_image"]) != m:
-            raise UserError(f"{file}: text_image has {len(arrays['text_image'])} entries for {m} texts.")
+        owner = _indices(arrays, "text_image", file, (n,))[:, 0]
+        if len(owner) != m:
+            raise UserError(f"{file}: text_image has {len(owner)} entries for {m} texts.")
+        pairs = np.stack([owner, np.arange(m)], axis=1)
     else:
         raise UserError(f"{file} needs 'text_image' [m] (each text's image) or 'positives' [k, 2] (image, text).")
     cluster = [str(c) for c in arrays["cluster"]] if "cluster" in arrays else [str(i) for i in range(n)]

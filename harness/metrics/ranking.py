@@ -280,7 +280,7 @@ class _Top:
             self.item[:, : first.shape[1]] = first
             self.score[:, : first.shape[1]] = np.take_along_axis(upright, first, axis=1)
             return
-        column, row = np.divmod(np.flatnonzero(block.T > self.score[:, -1:]), len(block))
+        column, row = np.divmod(np.flatnonzero(self.score[:, -1:] < block.T), len(block))
         if not len(column):
             return
         # Few rows of a block are among a column's best; the k best of those are merged with what it has.

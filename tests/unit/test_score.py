@@ -1,0 +1,230 @@
+"""Scores of predictions in files: right numbers, and errors that name file and line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import UserError
+from harness.metrics import meteor
+from harness.score import METRICS, render, score_files
+
+
+@pytest.fixture(autouse=True)
+def no_meteor(monkeypatch):
+    """Starting METEOR takes seconds; it has tests of its own."""
+    monkeypatch.setattr(meteor, "_jar", lambda: None)
+
+
+def write(file, rows):
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Makes a pair of files from rows."""
+
+    def make(predictions, references):
+        return write(tmp_path / "said.jsonl", predictions), write(tmp_path / "wanted.jsonl", references)
+
+    return make
+
+
+def said(*answers):
+    return [{"id": str(i), "prediction": answer} for i, answer in enumerate(answers)]
+
+
+def wanted(*answers, **more):
+    lists = [list(a) if isinstance(a, tuple) else [a] for a in answers]
+    return [{"id": str(i), "references": texts} | more for i, texts in enumerate(lists)]
+
+
+def test_vqa_without_ten_answers_is_exact_match_first(files):
+    result = score_files("vqa", *files(said("a cat", "Two", None), wanted("cat", "2", "dog")))
+    assert next(iter(result["metrics"])) == "exact_match"
+    assert result["metrics"]["exact_match"]["value"] == pytest.approx(2 / 3)
+    assert set(result["metrics"]["exact_match"]) >= {"value", "low", "high", "definition"}
+    assert (result["task"], result["n"]) == ("vqa", 3)
+    assert "vqa_accuracy" not in result["metrics"]
+
+
+def test_vqa_with_ten_answers_is_vqa_accuracy_first(files):
+    result = score_files("vqa", *files(said("red"), wanted(("red",) * 3 + ("blue",) * 7)))
+    assert next(iter(result["metrics"])) == "vqa_accuracy"
+    assert result["metrics"]["vqa_accuracy"]["value"] == pytest.approx(0.9)
+
+
+def test_choices_in_the_references_add_multiple_choice(files):
+    pair = files(said("答案是B。", "不知道"), wanted("狗", "猫", choices=["猫", "狗"]))
+    metrics = score_files("vqa", *pair, language="zh")["metrics"]
+    assert metrics["choice_accuracy"]["value"] == 0.5
+    assert metrics["extraction_failure_rate"]["value"] == 0.5
+
+
+def test_captions_have_cider_first_and_only_what_was_asked_for(files):
+    pair = files(said("a cat on a mat", "a dog"), wanted(("a cat on the mat", "cat"), ("the dog",)))
+    assert next(iter(score_files("captioning", *pair)["metrics"])) == "cider"
+    assert list(score_files("captioning", *pair, metrics=["bleu4"])["metrics"]) == ["bleu4"]
+
+
+def test_labels_come_from_scores_choices_or_both_sides(files):
+    pair = files(said("cat", "dog", "bird"), wanted("cat", "cat", "dog"))
+    assert "3 labels" in score_files("classification", *pair)["metrics"]["f1_macro"]["definition"]
+    pair = files(said("It's a cat.", "no idea", "dog"), wanted("cat", "cat", "dog", choices=["cat", "dog"]))
+    metrics = score_files("classification", *pair)["metrics"]
+    assert metrics["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert metrics["unmapped_rate"]["value"] == pytest.approx(1 / 3)
+    scored = [{"id": str(i), "scores": s} for i, s in enumerate([{"cat": 0.9, "dog": 0.1}, {"dog": 0.6, "cat": 0.4}])]
+    metrics = score_files("classification", *files(scored, wanted("cat", "cat")))["metrics"]
+    assert metrics["accuracy"]["value"] == 0.5
+    assert metrics["ece"]["value"] == pytest.approx((0.1 + 0.6) / 2)
+    assert metrics["ece"]["low"] is None
+
+
+def test_clusters_widen_the_interval_and_categories_are_slices(files):
+    answers = [("yes", "no")[i // 3 % 2] for i in range(90)]
+    alone = score_files("vqa", *files(said(*["yes"] * 90), wanted(*answers)))
+    rows = [row | {"cluster": f"image {i // 3}", "category": f"kind {i % 2}"} for i, row in enumerate(wanted(*answers))]
+    together = score_files("vqa", *files(said(*["yes"] * 90), rows))
+
+    def width(result):
+        return result["metrics"]["exact_match"]["high"] - result["metrics"]["exact_match"]["low"]
+
+    assert width(together) > 1.5 * width(alone)
+    assert together["clusters"] == 30
+    assert {k: v["n"] for k, v in together["slices"]["category"].items()} == {"kind 0": 45, "kind 1": 45}
+
+
+def test_retrieval_reads_vectors(tmp_path):
+    file = tmp_path / "vectors.npz"
+    eye = np.eye(30, dtype=np.float32)
+    np.savez(file, image=eye, text=np.repeat(eye, 2, axis=0), text_image=np.arange(60) // 2)
+    metrics = score_files("retrieval", file)["metrics"]
+    assert list(metrics)[:2] == ["i2t_recall@1", "t2i_recall@1"]
+    assert metrics["t2i_recall@1"]["value"] == 1.0
+    assert metrics["i2t_median_rank"]["value"] == 1.0
+    pairs = np.stack([np.arange(60) // 2, np.arange(60)], axis=1)
+    other = tmp_path / "pairs.npz"
+    np.savez(other, positives=pairs)
+    np.savez(file, image=eye * 3, text=np.repeat(eye, 2, axis=0))
+    result = score_files("retrieval", file, other)
+    assert result["metrics"]["i2t_recall@1"]["value"] == 1.0
+    assert "not of length 1" in result["note"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"text": np.eye(3)}, "no array 'image'; it has text"),
+        ({"image": np.eye(3), "text": np.ones((3, 2))}, "3 columns and text 2"),
+        ({"image": np.eye(3), "text": np.eye(3)}, "needs 'text_image'"),
+        ({"image": np.eye(3), "text": np.eye(3), "text_image": np.array([0, 1, 3])}, "row 2 is 3.* from 0 to 2"),
+        ({"image": np.eye(3), "text": np.eye(3), "text_image": np.array([0, 1])}, "2 entries for 3 texts"),
+        ({"image": np.eye(3), "text": np.eye(3), "positives": np.eye(3)}, r"whole numbers \[k, 2\]"),
+        ({"image": np.full((3, 3), np.nan), "text": np.eye(3)}, "not finite: row 0"),
+        ({"image": np.array([["a"]]), "text": np.eye(3)}, "must be floats"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_named(tmp_path, arrays, message):
+    np.savez(tmp_path / "v.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        score_files("retrieval", tmp_path / "v.npz")
+
+
+def test_a_file_that_is_no_npz_or_holds_objects_is_refused(tmp_path):
+    (tmp_path / "v.npz").write_text("hello")
+    with pytest.raises(UserError, match=r"is no \.npz"):
+        score_files("retrieval", tmp_path / "v.npz")
+    np.savez(tmp_path / "v.npz", image=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"is no \.npz archive of plain arrays"):
+        score_files("retrieval", tmp_path / "v.npz")
+
+
+GOOD = {"id": "1", "prediction": "x"}
+WANTED = {"id": "1", "references": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        ([GOOD, "{oops"], [WANTED], r"said\.jsonl:2: this line is no JSON"),
+        ([GOOD, "", "[]"], [WANTED], r"said\.jsonl:3: a line must be a JSON object"),
+        ([GOOD, GOOD], [WANTED], r"said\.jsonl:2: id '1' stands in line 1 already"),
+        ([GOOD], [WANTED, WANTED], r"wanted\.jsonl:2: id '1' stands in line 1"),
+        ([{"prediction": "x"}], [WANTED], r"said\.jsonl:1: 'id' is missing"),
+        ([GOOD, {"id": "2", "prediction": "y"}], [WANTED], r"said\.jsonl:2: id '2' is not in .*wanted"),
+        ([GOOD], [WANTED, WANTED | {"id": "2"}], r"wanted\.jsonl:2: id '2' has no prediction in .*said.*null"),
+        ([{"id": "1"}], [WANTED], r"said\.jsonl:1: 'prediction' is missing"),
+        ([{"id": "1", "prediction": 3}], [WANTED], r"said\.jsonl:1: 'prediction' must be a text or null, not 3"),
+        ([GOOD], [{"id": "1", "references": "x"}], r"wanted\.jsonl:1: 'references' must be a list"),
+        ([GOOD], [{"id": "1", "references": []}], r"wanted\.jsonl:1: 'references' must be a list of at least one"),
+        ([GOOD], [{"id": "1", "refrences": ["x"]}], r"wanted\.jsonl:1: unknown key 'refrences'.*'references'"),
+        ([GOOD | {"scores": {"a": "b"}}], [WANTED], r"said\.jsonl:1: 'scores' must be"),
+        ([], [], r"wanted\.jsonl has no lines"),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_and_line(files, predictions, references, message):
+    with pytest.raises(UserError, match=message):
+        score_files("vqa", *files(predictions, references))
+
+
+def test_a_line_separator_within_a_text_is_no_new_line(files):
+    said_file, wanted_file = files([], [WANTED])
+    said_file.write_text('{"id": "1", "prediction": "x\u2028"}\n', encoding="utf-8")
+    assert score_files("vqa", said_file, wanted_file)["n"] == 1
+
+
+def test_wrong_names_get_the_nearest_right_one(files):
+    pair = files([GOOD], [WANTED])
+    with pytest.raises(UserError, match=r"no task 'vqaa'.*'vqa'"):
+        score_files("vqaa", *pair)
+    with pytest.raises(UserError, match=r"no metric 'exact_mach'.*'exact_match'"):
+        score_files("vqa", *pair, metrics=["exact_mach"])
+    with pytest.raises(UserError, match="ten references a question"):
+        score_files("vqa", *pair, metrics=["vqa_accuracy"])
+    with pytest.raises(UserError, match="needs --references"):
+        score_files("vqa", pair[0])
+    with pytest.raises(UserError, match=r"none\.jsonl cannot be read"):
+        score_files("vqa", pair[0], Path("none.jsonl"))
+
+
+def test_the_metrics_that_can_be_named_are_those_that_are_computed(files, tmp_path):
+    labels = [f"c{i}" for i in range(6)]
+    rows = [{"id": "0", "prediction": "c0", "scores": dict.fromkeys(labels, 0.1)}]
+    found = {
+        "vqa": score_files("vqa", *files(said("c0"), wanted(("c0",) * 10, choices=labels))),
+        "captioning": score_files("captioning", *files(said("c0"), wanted("c0"))),
+        "classification": score_files("classification", *files(rows, wanted("c0"))),
+    }
+    np.savez(tmp_path / "v.npz", image=np.eye(3), text=np.eye(3), text_image=np.arange(3))
+    found["retrieval"] = score_files("retrieval", tmp_path / "v.npz")
+    for task, result in found.items():
+        assert set(result["metrics"]) == METRICS[task] - {"meteor"}, task
+
+
+def test_the_result_is_json_and_readable(files):
+    result = score_files("vqa", *files(said("a", "b"), wanted("a", "a", category="x")))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    lines = render(result).splitlines()
+    assert lines[0] == "vqa: 2 samples, 2 clusters"
+    assert any(line.startswith("exact_match") and "0.5000" in line and "only 2 clusters" in line for line in lines)
+    assert any("category=x" in line for line in lines)
+
+
+def test_scoring_imports_neither_torch_nor_transformers(files):
+    pair = files(said("a"), wanted("a"))
+    code = (
+        "import sys; from pathlib import Path; from harness.score import score_files; "
+        f"[score_files(t, Path({str(pair[0])!r}), Path({str(pair[1])!r}), m) for t, m in "
+        "(('vqa', []), ('captioning', ['cider']), ('classification', []))]; "
+        "print([m for m in ('torch', 'transformers', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -61,6 +61,13 @@ def _loss(kinds: Tensor, colours: Tensor, labels: Tensor) -> Tensor:
     return ((kind + 0.5 * colour) * told.flatten()).sum() / told.sum()
 
 
+def naming_loss(logits: Tensor, words: Tensor) -> Tensor:
+    """Cross-entropy of logits [b, 4, vocabulary], a row for each cell, to each of its words [b, 4, k] alike; -1 none."""
+    named = words[..., 0] >= 0
+    scores = logits[named].float().log_softmax(-1)
+    return -scores.gather(1, words[named]).mean()
+
+
 def read_accuracy(kinds: Tensor, colours: Tensor, labels: Tensor) -> dict[str, float]:
     """Of scenes: how often all four cells are right; of close-ups: the main object's kind."""
     right = (kinds.argmax(-1) == labels[..., 0]) & (colours.argmax(-1) == labels[..., 1])

@@ -6,7 +6,7 @@ taught and only the validation split examined; nothing here can reach the test s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -70,6 +70,21 @@ def dense_labels(scenes: Sequence[Scene]) -> torch.Tensor:
             main = (1 + KINDS.index(scene.objects[0].kind), 1 + colours.index(scene.objects[0].colour))
         rows.append([*scene.cells(), main])
     return torch.tensor(rows)
+
+
+def cell_words(scenes: Sequence[Scene], first_token: Callable[[str], int]) -> torch.Tensor:
+    """The words for what stands in each cell: first tokens of colour and kind in both languages, int64 [n, 4, 4].
+
+    -1 in empty cells and in close-ups. Naming them at an image's tokens teaches a decoder what those tokens mean.
+    """
+    import torch
+
+    rows = torch.full((len(scenes), 4, 4), -1)
+    for row, scene in enumerate(scenes):
+        for thing in scene.objects if scene.stream != "closeups" else ():
+            names = [pocket_text.word(word, language) for word in (thing.colour, thing.kind) for language in LANGUAGES]
+            rows[row, thing.position] = torch.tensor([first_token(name) for name in names])
+    return rows
 
 
 def caption_lesson(scene: Scene, language: Language) -> Lesson:

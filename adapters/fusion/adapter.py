@@ -94,7 +94,7 @@ class FusionAdapter(Adapter):
             len(requests), None, None, None, None, None, None, [], max(r.max_new_tokens for r in requests)
         )
         if any(text.strip() for text in texts):
-            prepared.ids, prepared.ids_mask = processing.texts_to_ids(self.tokenizer, texts, self.config.max_text)
+            prepared.ids, prepared.ids_mask = processing.texts_to_ids(self.tokenizer, texts, self.config)
         if any(image is not None for image in images):
             size = self.config.image["size"]
             prepared.pixels = torch.stack([torch.zeros(3, size, size) if i is None else i for i in images])
@@ -102,22 +102,19 @@ class FusionAdapter(Adapter):
         if any(clip is not None for clip in clips):
             prepared.frames, prepared.frames_mask = processing.pad_frames(clips, self.config.audio["mels"])
         if route == "rank":
-            limit = self.config.max_answer
-            prepared.choices = [processing.answers_to_ids(self.tokenizer, r.choices, limit) for r in requests]
+            prepared.choices = [processing.answers_to_ids(self.tokenizer, r.choices, self.config) for r in requests]
         return prepared
 
     def _image(self, request: Request) -> Tensor | None:
-        from harness.media import open_image
-
         from adapters.fusion.processing import image_to_pixels
+        from harness.media import open_image
 
         medium = self._only(request, "image")
         return None if medium is None else image_to_pixels(open_image(medium), self.config)
 
     def _clip(self, request: Request) -> Tensor | None:
-        from harness.media import open_audio
-
         from adapters.fusion.processing import sound_to_frames
+        from harness.media import open_audio
 
         medium = self._only(request, "audio")
         return None if medium is None else sound_to_frames(open_audio(medium, self.config.audio["rate"]), self.config)

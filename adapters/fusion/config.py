@@ -30,12 +30,14 @@ class FusionConfig:
     modality_dropout: float = 0.05
     """Chance, in training, that a modality of a question is masked."""
     vocabulary: int = 1024
+    special: tuple[int, int, int] = (0, 1, 2)
+    """Token ids of padding, of an answer's start and of its end."""
     max_text: int = 64
     max_answer: int = 80
     text: dict[str, Any] = field(default_factory=lambda: {"layers": 2})
     """{"layers"} for the pocket encoder, or {"backbone": a transformers config as a dict}."""
     image: dict[str, Any] = field(default_factory=lambda: {"size": 64, "widths": [32, 64, 96, 96]})
-    """{"size", "widths"} for the pocket ResNet, or {"size", "timm": name, "features"} ."""
+    """{"size", "widths"} for the pocket ResNet, or {"size", "mean", "std"} and "timm" (a name) or "backbone"."""
     audio: dict[str, Any] = field(default_factory=lambda: {"rate": 8000, "mels": 40, "widths": [64, 96, 128]})
     """{"rate" (Hz), "mels", "widths"} for the pocket encoder, or {"rate", "mels", "backbone": a config as a dict}."""
 
@@ -66,6 +68,7 @@ class FusionConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise UserError(f"{path} has an unknown key '{unknown[0]}'. {nearest(unknown[0], known)}")
-        if values.get("fixed_weights") is not None:
-            values["fixed_weights"] = tuple(values["fixed_weights"])
+        for key in ("fixed_weights", "special"):
+            if values.get(key) is not None:
+                values[key] = tuple(values[key])
         return cls(**values)

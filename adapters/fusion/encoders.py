@@ -8,6 +8,7 @@ stored in the checkpoint, so that a trained model loads without a hub; pretraine
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class TextEncoder(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position = nn.Parameter(torch.randn(config.max_text, config.width) * 0.02)
         self.blocks = nn.ModuleList(SelfBlock(config.width, config.heads) for _ in range(config.text["layers"]))
+        self.channels = config.width
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -105,3 +107,17 @@ def sinusoid(length: int, width: int, device: torch.device) -> Tensor:
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21 / width))
     angles = torch.arange(length, device=device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+def build_encoders(config: FusionConfig) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Text, image and audio encoder, each in the form that the config asks for; all have `channels`."""
+    text: Any = TextEncoder
+    image: Any = ImageEncoder
+    audio: Any = AudioEncoder
+    if "backbone" in config.text or {"backbone", "timm"} & set(config.image) or "backbone" in config.audio:
+        from adapters.fusion import backbones  # imports transformers, which the pocket size does without
+
+        text = backbones.TextBackbone if "backbone" in config.text else text
+        image = backbones.ImageBackbone if {"backbone", "timm"} & set(config.image) else image
+        audio = backbones.AudioBackbone if "backbone" in config.audio else audio
+    return text(config), image(config), audio(config)

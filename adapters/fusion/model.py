@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapters.fusion.config import FusionConfig
-from adapters.fusion.encoders import AudioEncoder, ImageEncoder, TextEncoder
+from adapters.fusion.encoders import build_encoders
 from adapters.fusion.layers import Attention, CrossBlock, DecoderBlock, SelfBlock
 
 MODALITIES = ("text", "image", "audio")
-PAD, START, END = 0, 1, 2
 
 
 @dataclass
@@ -158,12 +157,12 @@ class FusionModel(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.text, self.image, self.audio = TextEncoder(config), ImageEncoder(config), AudioEncoder(config)
+        self.pad, self.start, self.end = config.special
+        self.text, self.image, self.audio = build_encoders(config)
         self.project = nn.ModuleDict(
             {
-                "text": nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width)),
-                "image": nn.Sequential(nn.LayerNorm(self.image.channels), nn.Linear(self.image.channels, width)),
-                "audio": nn.Sequential(nn.LayerNorm(self.audio.channels), nn.Linear(self.audio.channels, width)),
+                name: nn.Sequential(nn.LayerNorm(encoder.channels), nn.Linear(encoder.channels, width))
+                for name, encoder in (("text", self.text), ("image", self.image), ("audio", self.audio))
             }
         )
         self.kind = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in MODALITIES})
@@ -221,26 +220,30 @@ class FusionModel(nn.Module):
 
     @torch.no_grad()
     def generate(self, memory: Memory, limit: int) -> list[list[int]]:
-        """Greedy answers as token ids, without START and END, at most `limit` tokens each."""
+        """Greedy answers as token ids, without start and end, at most `limit` tokens each."""
         b = len(memory.tokens)
         caches: list[dict[str, Tensor]] = [{} for _ in self.decoder]
-        token = torch.full((b, 1), START, device=memory.tokens.device)
+        token = torch.full((b, 1), self.start, device=memory.tokens.device)
         alive = torch.ones(b, dtype=torch.bool, device=memory.tokens.device)
         written = []
         for at in range(min(limit, self.config.max_answer)):
             token = self.decode(memory, token, caches, at)[:, -1].argmax(-1, keepdim=True)
-            alive = alive & (token[:, 0] != END)
+            alive = alive & (token[:, 0] != self.end)
             if not alive.any():
                 break
-            written.append(torch.where(alive, token[:, 0], PAD))
+            written.append(torch.where(alive, token[:, 0], self.pad))
         rows = torch.stack(written, 1).tolist() if written else [[] for _ in range(b)]
-        return [[token for token in row if token != PAD] for row in rows]
+        return [[token for token in row if token != self.pad] for row in rows]
+
+    def shifted(self, ids: Tensor) -> Tensor:
+        """What the decoder reads to write `ids` [b, n]: the start, then all but the last."""
+        return torch.cat([torch.full_like(ids[:, :1], self.start), ids[:, :-1]], 1)
 
     def likelihood(self, memory: Memory, ids: Tensor) -> Tensor:
-        """Mean log-likelihood of each answer: `ids` [b, n] ends with END, then PAD; [b]."""
-        before = torch.cat([torch.full_like(ids[:, :1], START), ids[:, :-1]], 1)
+        """Mean log-likelihood of each answer: `ids` [b, n] are ended, then padded; [b]."""
+        before = self.shifted(ids)
         scores = self.decode(memory, before).float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-        counted = ids != PAD
+        counted = ids != self.pad
         return (scores * counted).sum(1) / counted.sum(1)
 
     def weigh(self, parts: dict[str, Encoded], memory: Memory) -> dict[str, Tensor]:

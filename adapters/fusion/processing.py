@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from adapters.fusion.config import FusionConfig
-from adapters.fusion.model import END, PAD
 from harness.tokens import normalise
 
 if TYPE_CHECKING:
@@ -22,20 +21,21 @@ HOP, WINDOW = 0.010, 0.025
 """Seconds between frames, and of each."""
 
 
-def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
-    """Normalised texts as ids int64 [b, n] and their mask bool [b, n], cut at `limit` tokens."""
-    rows = [encoding.ids[:limit] for encoding in tokenizer.encode_batch([normalise(text) for text in texts])]
-    return pad(rows)
+def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], config: FusionConfig) -> tuple[Tensor, Tensor]:
+    """Normalised texts as ids int64 [b, n] and their mask bool [b, n], cut at config.max_text tokens."""
+    rows = [encoding.ids[: config.max_text] for encoding in tokenizer.encode_batch([normalise(text) for text in texts])]
+    return pad(rows, config)
 
 
-def answers_to_ids(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> Tensor:
-    """Texts to be written as ids int64 [b, n], each with END, then PAD; at most `limit` tokens with END."""
-    return pad([[*encoding.ids[: limit - 1], END] for encoding in tokenizer.encode_batch(list(texts))])[0]
+def answers_to_ids(tokenizer: Tokenizer, texts: Sequence[str], config: FusionConfig) -> Tensor:
+    """Texts to be written as ids int64 [b, n], each ended, then padded; at most config.max_answer tokens."""
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return pad([[*encoding.ids[: config.max_answer - 1], config.special[2]] for encoding in encoded], config)[0]
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def pad(rows: Sequence[Sequence[int]], config: FusionConfig) -> tuple[Tensor, Tensor]:
     """Rows of ids padded on the right: int64 [b, n] and mask bool [b, n]; at least one column."""
-    ids = torch.full((len(rows), max(1, max(map(len, rows), default=1))), PAD)
+    ids = torch.full((len(rows), max(1, max(map(len, rows), default=1))), config.special[0])
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
     return ids, torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapters.fusion.config import FusionConfig
-from adapters.fusion.model import PAD, START, Encoded, FusionModel, Memory
+from adapters.fusion.model import Encoded, FusionModel, Memory
 from adapters.fusion.processing import answers_to_ids, pad_frames, sound_to_frames, texts_to_ids
 from harness import pocket_lessons as lessons
-from harness.pocket_dense import GridReader, VectorReader, read_accuracy
+from harness.pocket_dense import GridReader, VectorReader, naming_loss, read_accuracy
 from harness.pocket_lessons import LANGUAGES, Lesson
 from harness.sources.pocket_text import SPOKEN_CATEGORIES, caption
 from harness.tokens import build_tokenizer, normalise
@@ -122,7 +122,7 @@ class _FusionLosses(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         image = self.model.encode_image(batch["pixels"])
-        losses = {}
+        losses = {"name": 0.3 * naming_loss(self._cells(image), batch["words"])}
         for name, weight in (("ask", 1.0), ("tell", 1.0), ("hear", 0.5)):
             parts = {
                 "text": self.model.encode_text(batch[f"{name}_ids"], batch[f"{name}_mask"]),
@@ -133,6 +133,12 @@ class _FusionLosses(nn.Module):
             parts = self._drop(parts) if name != "tell" else parts
             losses[name] = weight * self._answer(self.model.fuse(parts), batch[f"{name}_answers"])
         return losses | self._contrast(image.rows(batch["match_rows"]), batch)
+
+    def _cells(self, image: Encoded) -> Tensor:
+        """What the image's own tokens in each cell say in the decoder's words: logits [b, 4, vocabulary]."""
+        side = int(image.tokens.shape[1] ** 0.5) // 2
+        tokens = self.model.norm(image.tokens).unflatten(1, (2, side, 2, side))
+        return tokens.mean((2, 4)).flatten(1, 2) @ self.model.text.embedding.weight.T
 
     def _drop(self, parts: dict[str, Encoded]) -> dict[str, Encoded]:
         """Mask a modality of some rows (modality dropout)."""
@@ -146,9 +152,8 @@ class _FusionLosses(nn.Module):
         return kept
 
     def _answer(self, memory: Memory, answers: Tensor) -> Tensor:
-        before = torch.cat([torch.full_like(answers[:, :1], START), answers[:, :-1]], 1)
-        logits = self.model.decode(memory, before)
-        return F.cross_entropy(logits.flatten(0, 1).float(), answers.flatten(), ignore_index=PAD)
+        logits = self.model.decode(memory, self.model.shifted(answers))
+        return F.cross_entropy(logits.flatten(0, 1).float(), answers.flatten(), ignore_index=self.model.pad)
 
     def _contrast(self, image: Encoded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Image, caption in one language, or both at once, against the caption in the other language."""
@@ -213,12 +218,13 @@ class Fusion:
                 lesson = lessons.question_lesson(scene, LANGUAGES[int(rng.integers(2))], rng, str(category))
                 if lesson is not None:
                     hear.append((row, lesson))
-        made = {"pixels": lessons.pixels([*scenes, *closeups, *listening])}
+        shown = [*scenes, *closeups, *listening]
+        made = {"pixels": lessons.pixels(shown), "words": lessons.cell_words(shown, self._first_token)}
         for name, members in (("ask", ask), ("tell", tell), ("hear", hear)):
             made[f"{name}_rows"] = torch.tensor([row for row, _ in members])
             made[f"{name}_ids"], made[f"{name}_mask"] = self._ids([lesson.prompt for _, lesson in members])
             made[f"{name}_answers"] = answers_to_ids(
-                self.tokenizer, [lesson.answer for _, lesson in members], self.config.max_answer
+                self.tokenizer, [lesson.answer for _, lesson in members], self.config
             )
         clips = [lessons.clip(lesson, "train", int(rng.integers(2**31))) for _, lesson in hear]
         made["frames"], made["frames_mask"] = self._frames(clips)
@@ -236,8 +242,11 @@ class Fusion:
         made["other_ids"], made["other_mask"] = self._ids([b if t else a for a, b, t in zip(*said, turn, strict=True)])
         return made
 
+    def _first_token(self, word: str) -> int:
+        return self.tokenizer.encode(word, add_special_tokens=False).ids[0]
+
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return texts_to_ids(self.tokenizer, texts, self.config.max_text)
+        return texts_to_ids(self.tokenizer, texts, self.config)
 
     def _frames(self, clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         return pad_frames([sound_to_frames(clip, self.config) for clip in clips], self.config.audio["mels"])

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from adapters.pocket.chat import BUILDERS
 from adapters.pocket.parts import tower_weights
 from harness import pocket_lessons as lessons
+from harness.pocket_dense import naming_loss
 from harness.pocket_lessons import LANGUAGES, Lesson
 from harness.sources.pocket_scenes import SIDE, Scene, render
 
@@ -26,17 +27,24 @@ IGNORED = -100
 
 
 class _ChatLosses(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, cells: Sequence[int]) -> None:
         super().__init__()
         self.model = model
+        self.cells = list(cells)
+        """Where the four image tokens stand in a row."""
 
-    def forward(self, targets: Tensor, weights: Tensor, mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, targets: Tensor, weights: Tensor, words: Tensor, mask: Tensor, **inputs: Tensor
+    ) -> dict[str, Tensor]:
         # Eager attention (faster to train than the fused kernel at these lengths, on a CPU) adds its mask.
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
         hidden = self.model.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
         learned = targets != IGNORED
         loss = F.cross_entropy(self.model.lm_head(hidden[learned]).float(), targets[learned], reduction="none")
-        return {"answer": (loss * weights[learned]).sum() / weights[learned].sum()}
+        return {
+            "answer": (loss * weights[learned]).sum() / weights[learned].sum(),
+            "name": 0.3 * naming_loss(self.model.lm_head(hidden[:, self.cells]), words),
+        }
 
 
 class ChatTraining:
@@ -46,13 +54,14 @@ class ChatTraining:
         self.chat = BUILDERS[family](tower_weights(tower))
         self.scenes, self.closeups, self.questions = scenes, closeups, questions
         self.chat.model.set_attn_implementation("eager")
-        self.module = _ChatLosses(self.chat.model)
         self.tokenizer = self.chat.processor.tokenizer
         blank = {"type": "image", "image": Image.new("RGB", (SIDE, SIDE))}
         made = self.chat.processor.apply_chat_template(
             [[{"role": "user", "content": [blank]}]], tokenize=True, return_dict=True, return_tensors="pt"
         )
         self.prefix: list[int] = made["input_ids"][0].tolist()
+        image = self.tokenizer.convert_tokens_to_ids(self.tokenizer.image_token)
+        self.module = _ChatLosses(self.chat.model, [i for i, token in enumerate(self.prefix) if token == image])
         self.multimodal = hasattr(self.chat.model.model, "get_rope_index")
         self.prefix_positions = torch.arange(len(self.prefix)).expand(3, -1)
         if self.multimodal:
@@ -70,6 +79,7 @@ class ChatTraining:
             taught.append([*lessons.question_lessons(scene, rng, self.questions), caption])
         taught += [[lessons.closeup_lesson(scene, language) for language in LANGUAGES] for scene in closeups]
         packed = self._pack(taught)
+        packed["words"] = lessons.cell_words([*scenes, *closeups], lambda word: self._ids(word)[0])
         return packed | self.chat.pictures(lessons.pixels([*scenes, *closeups]))
 
     def _pack(self, taught: Sequence[Sequence[Lesson]]) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from adapters.fusion.adapter import FusionAdapter  # noqa: E402
 from adapters.fusion.config import FusionConfig  # noqa: E402
-from adapters.fusion.model import FUSIONS, START, FusionModel  # noqa: E402
+from adapters.fusion.model import FUSIONS, FusionModel  # noqa: E402
 from adapters.fusion.processing import sound_to_frames, texts_to_ids  # noqa: E402
 from harness.tokens import build_tokenizer, normalise  # noqa: E402
 
@@ -111,7 +111,7 @@ def test_choices_are_ranked_by_mean_log_likelihood(model):
     with torch.no_grad():
         memory = model._memory(inputs)
         ids = [*model.tokenizer.encode("red circle").ids, 2]
-        logits = model.model.decode(memory, torch.tensor([[START, *ids[:-1]]])).log_softmax(-1)[0]
+        logits = model.model.decode(memory, torch.tensor([[1, *ids[:-1]]])).log_softmax(-1)[0]
     expected = float(logits[torch.arange(len(ids)), torch.tensor(ids)].mean())
     assert scores[0][1] == pytest.approx(expected, abs=1e-4)
 
@@ -119,7 +119,7 @@ def test_choices_are_ranked_by_mean_log_likelihood(model):
 def test_generation_with_a_cache_equals_reading_the_whole_answer_again(model):
     memory = model._memory(model.prepare([Request((picture(), TEXTS[0]))], "generate"))
     with torch.no_grad():
-        tokens = [START]
+        tokens = [1]
         for _ in range(8):
             tokens.append(int(model.model.decode(memory, torch.tensor([tokens]))[0, -1].argmax()))
         fast = model.model.generate(memory, 8)[0]
@@ -198,8 +198,8 @@ def test_half_precision_weights_run_in_bfloat16(tmp_path):
 
 def test_text_is_normalised_and_unknown_text_falls_back_to_bytes():
     tokenizer = build_tokenizer(["red circle"])
-    plain, _ = texts_to_ids(tokenizer, ["red circle?"], 16)
-    wide, _ = texts_to_ids(tokenizer, ["  ｒｅｄ \n circle？"], 16)
+    plain, _ = texts_to_ids(tokenizer, ["red circle?"], FusionConfig())
+    wide, _ = texts_to_ids(tokenizer, ["  ｒｅｄ \n circle？"], FusionConfig())
     assert torch.equal(plain, wide)
     for text in TEXTS:
         assert tokenizer.decode(tokenizer.encode(normalise(text)).ids) == normalise(text)

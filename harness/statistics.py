@@ -170,7 +170,8 @@ def _doubt(metric: Metric, value: float, margin: float, count: int) -> str:
         return ""
     if count < FEW_CLUSTERS:
         return f"only {count} clusters" if count != 1 else "only 1 cluster"
-    if margin == 0 or value - margin < metric.low or value + margin > metric.high:
+    if margin == 0 or value - 2 * margin < metric.low or value + 2 * margin > metric.high:
+        # For a share this is about n * p < 15: its distribution is then too skewed for ± t * SE.
         return "too near the end of its range"
     return metric.doubt
 

@@ -1,0 +1,136 @@
+"""Do 95 % intervals cover the truth 95 % of the time? Draws from populations whose truth is known.
+
+A population is many clusters with a metric's statistics; its truth is the metric over all of it. Each draw takes some
+clusters, estimates, and looks whether the interval holds the truth. The first table must lie within 93-97 %; the second
+shows where it does not (few clusters, rare classes, near 1) and how many of those estimates carry a mark.
+
+    python tests/benchmarks/intervals.py [draws]        about a quarter of an hour for 1,000
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from harness.metrics import Scored, averaged
+from harness.metrics.captions import caption_scores
+from harness.metrics.classification import classification_scores
+from harness.metrics.ranking import rank_both
+from harness.metrics.retrieval import retrieval_scores
+from harness.metrics.tokenise import Tokeniser
+from harness.statistics import estimate
+
+POPULATION = 5_000
+WORDS = Tokeniser("words", lambda texts: [text.split() for text in texts])
+
+
+def sizes(rng):
+    """Clusters of 1 to 10 samples."""
+    return np.repeat(np.arange(POPULATION), rng.integers(1, 11, POPULATION))
+
+
+def accuracy(p, seed=0):
+    rng = np.random.default_rng(seed)
+    cluster = sizes(rng)
+    spread = 4.0
+    per_cluster = rng.beta(p * spread, (1 - p) * spread, POPULATION)
+    return averaged("accuracy", "", rng.random(len(cluster)) < per_cluster[cluster]), cluster
+
+
+def macro_f1(classes, skew=0.0, seed=0):
+    """Answers right with a chance of the cluster's own, else a class at random; `skew`: classes unequally common."""
+    rng = np.random.default_rng(seed)
+    cluster = sizes(rng)
+    common = np.arange(1, classes + 1) ** -float(skew)
+    true = rng.choice(classes, len(cluster), p=common / common.sum())
+    right = rng.random(len(cluster)) < rng.beta(2.8, 1.2, POPULATION)[cluster]
+    said = np.where(right, true, rng.integers(0, classes, len(cluster)))
+    names = [str(c) for c in range(classes)]
+    scored = classification_scores([names[c] for c in said], [names[c] for c in true], names)
+    return next(s for s in scored if s.metric.name == "f1_macro"), cluster
+
+
+def cider(seed=0):
+    """Captions of a small grammar, some words wrong; images of a cluster share how wrong."""
+    rng = np.random.default_rng(seed)
+    cluster = sizes(rng)
+    wrong = rng.beta(1, 2, POPULATION)[cluster]
+    words = [f"w{i}" for i in range(400)]
+    often = 1 / np.arange(1, 401)
+    said, references = [], []
+    for chance in wrong:
+        base = rng.choice(words, 9, p=often / often.sum())
+        texts = [np.where(rng.random(9) < q, rng.choice(words, 9), base) for q in (chance, 0.3, 0.3, 0.3)]
+        said.append(" ".join(texts[0]))
+        references.append([" ".join(text) for text in texts[1:]])
+    return caption_scores(said, references, "en", WORDS)[0], cluster
+
+
+def recall(k, noise, seed=0):
+    """Five texts an image in a fixed gallery; the noise of an image's texts is its own."""
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((2_000, 32))
+    owner = np.repeat(np.arange(2_000), 5)
+    texts = images[owner] + noise * rng.gamma(2, 0.5, 2_000)[owner, None] * rng.standard_normal((10_000, 32))
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    backward = rank_both(images, texts, np.stack([owner, np.arange(10_000)], axis=1))[1]
+    scored = retrieval_scores([{"direction": "t2i", **backward.row(i)} for i in range(10_000)])
+    return next(s for s in scored if s.metric.name == f"t2i_recall@{k}"), owner
+
+
+def cover(population, clusters, draws, seed=1):
+    """Share of draws whose interval holds the truth, and share that carry a mark."""
+    scored, cluster = population
+    rng = np.random.default_rng(seed)
+    truth = scored.value
+    order = np.argsort(cluster, kind="stable")
+    edges = np.searchsorted(cluster[order], np.arange(cluster.max() + 2))
+    held = marked = rows_seen = 0
+    for draw in range(draws):
+        picked = rng.integers(0, cluster.max() + 1, clusters)
+        rows = np.concatenate([order[edges[c] : edges[c + 1]] for c in picked])
+        names = np.repeat(np.arange(clusters), [edges[c + 1] - edges[c] for c in picked])
+        part = Scored(replace(scored.metric, doubt=rare(scored, rows)), scored.statistics[rows])
+        found = estimate(part, names.astype(str), seed=draw)
+        held += found.low <= truth <= found.high
+        marked += not found.reliable
+        rows_seen += len(rows)
+    return truth, rows_seen / draws, held / draws, marked / draws
+
+
+def rare(scored, rows):
+    """The mark that a classification of just these rows would carry."""
+    if scored.metric.name != "f1_macro":
+        return ""
+    classes = scored.statistics.shape[1] // 3
+    least = int(scored.statistics[rows].sum(axis=0)[2 * classes :].min())
+    return f"the rarest class has {least} samples" if least < 10 else ""
+
+
+def table(title, rows, draws):
+    print(f"\n{title}\n\n| metric | clusters | samples | truth | covered | marked |\n|---|---:|---:|---:|---:|---:|")
+    for name, population, clusters in rows:
+        truth, n, held, marked = cover(population, clusters, draws)
+        print(f"| {name} | {clusters} | {n:.0f} | {truth:.3f} | {held:.1%} | {marked:.0%} |", flush=True)
+
+
+def main(draws):
+    error = 196 * (0.05 * 0.95 / draws) ** 0.5
+    print(f"{draws} draws, clusters of 1 to 10 samples; a coverage of 95 % is known to {error:.1f} points")
+    good = [(f"accuracy {p}", accuracy(p), 100) for p in (0.3, 0.5, 0.7, 0.9)]
+    good += [("macro-F1, 10 classes", macro_f1(10), 100), ("macro-F1, 30 classes", macro_f1(30), 200)]
+    good += [("macro-F1, 10 skewed classes", macro_f1(10, 0.7), 150)]
+    good += [("CIDEr given document frequencies", cider(), 100)]
+    good += [(f"recall@{k} given the gallery", recall(k, 1.6), 100) for k in (1, 5, 10)]
+    table("Where intervals hold", good, draws)
+    bad = [(f"accuracy 0.7, {g} clusters", accuracy(0.7), g) for g in (5, 10, 15, 20, 30)]
+    bad += [(f"accuracy {p}", accuracy(p), 100) for p in (0.95, 0.98, 0.99)]
+    bad += [("macro-F1, 30 classes", macro_f1(30), 50), ("macro-F1, 30 skewed classes", macro_f1(30, 1.0), 50)]
+    table("Where they do not, and whether that is marked", bad, draws)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)

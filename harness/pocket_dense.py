@@ -62,7 +62,7 @@ def _loss(kinds: Tensor, colours: Tensor, labels: Tensor) -> Tensor:
 
 
 def naming_loss(logits: Tensor, words: Tensor) -> Tensor:
-    """Cross-entropy of logits [b, 4, vocabulary], a row for each cell, to each of its words [b, 4, k] alike; -1 none."""
+    """Cross-entropy of logits [b, 4, vocabulary], a row each cell, to all of its words [b, 4, k] alike; -1 is none."""
     named = words[..., 0] >= 0
     scores = logits[named].float().log_softmax(-1)
     return -scores.gather(1, words[named]).mean()

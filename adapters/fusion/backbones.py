@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from adapters.fusion.config import FusionConfig
@@ -137,8 +136,3 @@ def _is_timm(name: str) -> bool:
     import timm
 
     return name.split(".")[0] in timm.list_models()
-
-
-def blank_like(pixels: Tensor, size: int) -> Tensor:
-    """Pictures resized to [b, 3, size, size]."""
-    return torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)

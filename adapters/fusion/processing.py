@@ -46,7 +46,14 @@ def image_to_pixels(image: Image, config: FusionConfig) -> Tensor:
     size = config.image["size"]
     if image.size != (size, size):
         image = image.resize((size, size), resample=3)  # bicubic, antialiased
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    return normalise_pixels(torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255, config)
+
+
+def normalise_pixels(pixels: Tensor, config: FusionConfig) -> Tensor:
+    """Pixels [..., 3, h, w] in 0..1 at the model's size, less the config's mean and divided by its spread."""
+    size = config.image["size"]
+    if pixels.shape[-2:] != (size, size):
+        pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
     mean = torch.tensor(config.image.get("mean", [0.5] * 3))[:, None, None]
     spread = torch.tensor(config.image.get("std", [0.5] * 3))[:, None, None]
     return (pixels - mean) / spread

@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapters.fusion.config import FusionConfig
 from adapters.fusion.model import Encoded, FusionModel, Memory
-from adapters.fusion.processing import answers_to_ids, pad_frames, sound_to_frames, texts_to_ids
+from adapters.fusion.processing import answers_to_ids, normalise_pixels, pad_frames, sound_to_frames, texts_to_ids
 from harness import pocket_lessons as lessons
+from harness.checkpoint import locate
 from harness.pocket_dense import GridReader, VectorReader, naming_loss, read_accuracy
 from harness.pocket_lessons import LANGUAGES, Lesson
+from harness.sources.pocket_scenes import Scene
+from harness.sources.pocket_speech import RATE
 from harness.sources.pocket_text import SPOKEN_CATEGORIES, caption
 from harness.tokens import build_tokenizer, normalise
 
@@ -136,9 +141,9 @@ class _FusionLosses(nn.Module):
 
     def _cells(self, image: Encoded) -> Tensor:
         """What the image's own tokens in each cell say in the decoder's words: logits [b, 4, vocabulary]."""
-        side = int(image.tokens.shape[1] ** 0.5) // 2
-        tokens = self.model.norm(image.tokens).unflatten(1, (2, side, 2, side))
-        return tokens.mean((2, 4)).flatten(1, 2) @ self.model.text.embedding.weight.T
+        side = int(image.tokens.shape[1] ** 0.5)
+        grid = self.model.norm(image.tokens).transpose(1, 2).unflatten(2, (side, side))
+        return F.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2) @ self.model.text.embedding.weight.T
 
     def _drop(self, parts: dict[str, Encoded]) -> dict[str, Encoded]:
         """Mask a modality of some rows (modality dropout)."""
@@ -181,12 +186,14 @@ class _FusionLosses(nn.Module):
 
 
 class Fusion:
-    """Trains one fusion model (harness.training.Trainable), beginning with the encoders in folder `encoders`."""
+    """Trains one fusion model (harness.training.Trainable): the pocket size, beginning with the encoders in folder
+    `encoders`, or the base size, around the pretrained `backbones` {"text", "image", "audio"} (folders or hub ids)."""
 
     def __init__(
         self,
-        encoders: Path,
         fusion: str,
+        encoders: Path | None = None,
+        backbones: Mapping[str, str] | None = None,
         scenes: int = 24,
         closeups: int = 8,
         listening: int = 8,
@@ -194,11 +201,22 @@ class Fusion:
         freeze: bool = True,
         **sizes: Any,
     ) -> None:
-        self.tokenizer = tokenizer_for(lessons.corpus())
-        self.config = FusionConfig(fusion=fusion, vocabulary=self.tokenizer.get_vocab_size(), **sizes)  # type: ignore
+        if backbones:
+            from adapters.fusion.backbones import base_config
+
+            self.tokenizer = Tokenizer.from_file(str(locate(backbones["text"]) / "tokenizer.json"))
+            self.config = base_config(**backbones, fusion=fusion, **sizes)
+        else:
+            self.tokenizer = tokenizer_for(lessons.corpus())
+            self.config = FusionConfig(fusion=fusion, vocabulary=self.tokenizer.get_vocab_size(), **sizes)  # type: ignore
         self.scenes, self.closeups, self.listening, self.questions = scenes, closeups, listening, questions
         self.module = _FusionLosses(self.config, freeze)
-        self.module.model.load_state_dict(load_file(encoders / "model.safetensors"), strict=False)
+        if backbones:
+            from adapters.fusion.backbones import load_pretrained
+
+            load_pretrained(self.module.model, **backbones)
+        if encoders:
+            self.module.model.load_state_dict(load_file(encoders / "model.safetensors"), strict=False)
         self.module.model.image.to(memory_format=torch.channels_last)
 
     def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:
@@ -219,7 +237,7 @@ class Fusion:
                 if lesson is not None:
                     hear.append((row, lesson))
         shown = [*scenes, *closeups, *listening]
-        made = {"pixels": lessons.pixels(shown), "words": lessons.cell_words(shown, self._first_token)}
+        made = {"pixels": self._pixels(shown), "words": lessons.cell_words(shown, self._first_token)}
         for name, members in (("ask", ask), ("tell", tell), ("hear", hear)):
             made[f"{name}_rows"] = torch.tensor([row for row, _ in members])
             made[f"{name}_ids"], made[f"{name}_mask"] = self._ids([lesson.prompt for _, lesson in members])
@@ -248,8 +266,13 @@ class Fusion:
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         return texts_to_ids(self.tokenizer, texts, self.config)
 
-    def _frames(self, clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        return pad_frames([sound_to_frames(clip, self.config) for clip in clips], self.config.audio["mels"])
+    def _pixels(self, scenes: Sequence[Scene]) -> Tensor:
+        return normalise_pixels((lessons.pixels(scenes) + 1) / 2, self.config)
+
+    def _frames(self, clips: Sequence[np.ndarray | None]) -> tuple[Tensor, Tensor]:
+        rate = self.config.audio["rate"]
+        heard = [None if c is None else sound_to_frames(soxr.resample(c, RATE, rate), self.config) for c in clips]
+        return pad_frames(heard, self.config.audio["mels"])
 
     def validate(self, device: torch.device, count: int = 120) -> dict[str, float]:
         asked = lessons.examine(count, spoken=True)
@@ -276,14 +299,14 @@ class Fusion:
         ids, mask = self._ids([lesson.prompt for _, lesson in asked])
         parts = {
             "text": model.encode_text(ids.to(device), mask.to(device)),
-            "image": model.encode_image(lessons.pixels([scene for scene, _ in asked]).to(device)),
+            "image": model.encode_image(self._pixels([scene for scene, _ in asked]).to(device)),
         }
         clips = [
-            None if lesson.spoken is None else sound_to_frames(lessons.clip(lesson, "validation", number), self.config)
+            None if lesson.spoken is None else lessons.clip(lesson, "validation", number)
             for number, (_, lesson) in enumerate(asked)
         ]
         if any(clip is not None for clip in clips):
-            frames, heard = pad_frames(clips, self.config.audio["mels"])
+            frames, heard = self._frames(clips)
             parts["audio"] = model.encode_audio(frames.to(device), heard.to(device))
         return self.tokenizer.decode_batch(model.generate(model.fuse(parts), self.config.max_answer))
 
@@ -293,7 +316,7 @@ class Fusion:
         """Embeddings of pictures or of texts."""
         model = self.module.model
         if scenes is not None:
-            return model.embed(model.fuse({"image": model.encode_image(lessons.pixels(scenes).to(device))}))
+            return model.embed(model.fuse({"image": model.encode_image(self._pixels(scenes).to(device))}))
         ids, mask = self._ids(texts or [])
         return model.embed(model.fuse({"text": model.encode_text(ids.to(device), mask.to(device))}))
 

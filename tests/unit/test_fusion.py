@@ -241,3 +241,59 @@ def test_a_corrupt_or_foreign_checkpoint_is_one_clear_error(tmp_path, spoil, mes
 def test_an_unknown_fusion_names_the_nearest():
     with pytest.raises(UserError, match="self-attention"):
         FusionConfig(fusion="self-atention")  # type: ignore[arg-type]
+
+
+def tiny_backbones(folder: Path) -> dict[str, str]:
+    import transformers as t
+
+    torch.manual_seed(1)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz?.,", "red", "circle"]
+    tokenizer = t.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    t.BertModel(t.BertConfig(vocab_size=len(words), **small)).save_pretrained(folder / "text")
+    tokenizer.save_pretrained(folder / "text")
+    t.ViTModel(t.ViTConfig(image_size=32, patch_size=8, **small)).save_pretrained(folder / "image")
+    audio = t.ASTConfig(max_length=64, num_mel_bins=32, patch_size=16, frequency_stride=16, time_stride=16, **small)
+    t.ASTModel(audio).save_pretrained(folder / "audio")
+    return {kind: str(folder / kind) for kind in ("text", "image", "audio")}
+
+
+@pytest.mark.parametrize("image", ["folder", "timm"])
+def test_the_base_size_trains_around_published_backbones_and_loads_without_them(tmp_path, image, monkeypatch):
+    import timm
+
+    from adapters.fusion.training import Fusion
+    from harness.training import Schedule, train
+
+    sources = tiny_backbones(tmp_path / "backbones")
+    if image == "timm":
+        create = timm.create_model
+        monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, False, **more))
+        sources["image"] = "test_resnet.r160_in1k"
+    sizes = {"width": 32, "heads": 2, "fusion_layers": 1, "decoder_layers": 1}
+    taught = Fusion("cross-attention", backbones=sources, freeze=False, scenes=3, closeups=2, listening=2, **sizes)
+    monkeypatch.setattr(taught, "validate", lambda device: {"score": 1.0})
+    before = taught.module.model.image.backbone.state_dict()
+    before = {k: v.clone() for k, v in before.items() if v.is_floating_point()}
+    plan = Schedule(steps=2, learning_rate=1e-3, warmup=1, validate_every=2, save_every=2, precision="no")
+    assert train(taught, plan, tmp_path / "run", device="cpu").complete
+    after = taught.module.model.image.backbone.state_dict()
+    assert any(not torch.equal(after[name], value) for name, value in before.items())
+    model = adapter(tmp_path / "run" / "best")
+    requests = [Request((picture(), sound(0, seconds), "red circle?"), ("red", "circle")) for seconds in (0.2, 3)]
+    alone = np.concatenate([model.embed(model.prepare([r], "embed")) for r in requests])
+    assert np.allclose(model.embed(model.prepare(requests, "embed")), alone, atol=1e-4)
+    assert len(model.rank(model.prepare(requests, "rank"))) == 2
+
+
+def test_pretrained_backbone_weights_are_what_training_begins_with(tmp_path):
+    import transformers as t
+
+    from adapters.fusion.training import Fusion
+
+    sources = tiny_backbones(tmp_path)
+    taught = Fusion("concat", backbones=sources, width=32, heads=2, fusion_layers=1, decoder_layers=1)
+    for kind in sources:
+        own = getattr(taught.module.model, kind).backbone.state_dict()
+        for name, value in t.AutoModel.from_pretrained(sources[kind]).state_dict().items():
+            assert torch.equal(own[name], value), (kind, name)

@@ -135,7 +135,9 @@ def _bars(axis: Axes, group: Group, most: int, words: Words) -> None:
         axis.barh(row, value, height=0.62, color=colour, alpha=0.32, linewidth=0)
         if cell.score.low is not None and cell.score.high is not None:
             axis.plot([cell.score.low, cell.score.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
-        axis.plot([value], [row], marker=MARKERS[cell.origin], color=colour, markersize=5, linestyle="none")
+        axis.plot(
+            [value], [row], marker=MARKERS[cell.origin], color=colour, markersize=5, linestyle="none", clip_on=False
+        )
         text = formats.metric(value, cell.headline)
         axis.text(1.015, row, text, transform=axis.get_yaxis_transform(), va="center", ha="left", fontsize=8)
     for position, cell in enumerate(group.references):
@@ -219,9 +221,17 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], word
     for cell, (x, y) in zip(cells, points, strict=True):
         bounds = [y if cell.score.low is None else cell.score.low, y if cell.score.high is None else cell.score.high]
         axis.plot([x, x], bounds, color=COLOURS[cell.origin], linewidth=1, alpha=0.45)
-        axis.plot([x], [y], marker=MARKERS[cell.origin], color=COLOURS[cell.origin], markersize=6.5, linestyle="none")
+        axis.plot(
+            [x],
+            [y],
+            marker=MARKERS[cell.origin],
+            color=COLOURS[cell.origin],
+            markersize=6.5,
+            linestyle="none",
+            clip_on=False,
+        )
     ys = [bound for cell in cells for bound in (cell.score.low, cell.score.value, cell.score.high) if bound is not None]
-    margin = max(0.08 * (max(ys) - min(ys)), 0.03 * max(max(ys), 1e-9))
+    margin = max(0.08 * (max(ys) - min(ys)), 0.03 * max(ys), 0.01)
     axis.set_ylim(max(0.0, min(ys) - margin), max(ys) + margin)
     axis.set_xscale("log")
     axis.set_xlim(low, high)

@@ -103,7 +103,7 @@ def _group(group: Group, words: Words) -> list[Block]:
         rest = (Text(words("more_slices", n=more, file="tables/slices.csv")),) if more else ()
         blocks.append(Fold(words("slices", field=field), (table, *rest)))
     if (table := across.pairs(group, words)) is not None:
-        note = Text(words("pairs_note", n=len(group.comparisons), file="tables/comparisons.csv"))
+        note = Text(words("pairs_note", file="tables/comparisons.csv"))
         blocks.append(Fold(f"{words('pairs')}: {table.caption}", (Table(table.columns, table.rows), note)))
     if (table := tables.latency(group, words)) is not None:
         blocks.append(Fold(words("latency"), (table, Text(words("latency_note")))))

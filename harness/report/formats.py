@@ -73,7 +73,9 @@ def probability(value: Any) -> str:
 
 def signed(value: Any) -> str:
     value = number(value)
-    return NONE if value is None else f"{value:+.3f}"
+    if value is None:
+        return NONE
+    return f"{value:+.3f}" if round(value, 3) else "0.000"
 
 
 _BREAKS = re.compile(r"[\s\u2028\u2029\x85]+")

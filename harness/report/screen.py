@@ -36,7 +36,7 @@ def show(summary: Summary, console: Console, words: Words) -> None:
             style = "" if status == words("skipped") else "bold"
             _line(console, f"{status}: {models} ({reason})", style, ascii_only)
     console.print()
-    if any(cell.best for group in summary.groups if not group.joined for cell in group.models):
+    if any(tables.mark(cell, group) for group in summary.groups for cell in group.models):
         _line(console, words("best_note"), "dim", ascii_only)
     if any(cell.score.low is not None for cell in summary.cells):
         _line(console, words("interval_note"), "dim", ascii_only)

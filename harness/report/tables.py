@@ -18,6 +18,8 @@ Text = Callable[[Cell], str]
 """What a cell has in a column."""
 Form = Callable[[Any], str]
 BEST, ALIKE, UNRELIABLE = "★", "≈", "†"
+MANY_ACROSS = 6
+"""More slice values than this, and than there are models, stand below one another."""
 MANY_VALUES = 24
 """A slice field with more values than this is shown with its largest ones."""
 
@@ -48,8 +50,11 @@ class Table:
 
 
 def mark(cell: Cell, group: Group) -> str:
-    """★ for the best value, ≈ for what is not distinguishable from it; nothing in joined tables and reference rows."""
-    if cell.reference or not cell.best or group.joined or cell.score.value is None:
+    """★ for the best value, ≈ for what is not distinguishable from it.
+
+    Nothing for reference rows, in joined tables, and for a model that is alone.
+    """
+    if cell.reference or not cell.best or group.joined or cell.score.value is None or len(group.models) < 2:
         return ""
     return BEST if cell.score.value == max(c.score.value or 0.0 for c in group.models) else ALIKE
 
@@ -184,38 +189,46 @@ def latency(group: Group, words: Words) -> Table | None:
 
 
 def slices(group: Group, field: str, words: Words) -> tuple[Table, int]:
-    """The headline metric by the values of one field, and how many values were too many to show."""
-    sizes: dict[str, int] = {}
-    for cell in group.cells:
-        for value, part in cell.slices.get(field, {}).items():
-            sizes[value] = max(part.n, sizes.get(value, 0))
-    shown = [value for value in sizes if any(_part(cell, field, value).value is not None for cell in group.cells)]
-    if len(shown) > MANY_VALUES:
-        largest = set(sorted(sizes, key=lambda value: -sizes[value])[:MANY_VALUES])
-        shown = [value for value in shown if value in largest]
-    rows = []
-    for cell in group.cells:
-        if field not in cell.slices:
-            continue
-        scores = [_part(cell, field, value) for value in shown]
-        rows.append(
-            Row(
-                (cell.label, *(formats.with_interval(score, group.headline) for score in scores)),
-                _kind(cell, group),
-                (None, *(shade(score.value, group.headline) for score in scores)),
-            )
-        )
-    columns = (
-        Column(words("model")),
-        *(Column(f"{value or formats.NONE} (n={sizes[value]:,})", True) for value in shown),
-    )
+    """The headline metric by the values of one field, and how many values were too many to show.
+
+    Models down and values across, or the other way where the values are many.
+    """
+    shown, sizes = _shown(group, field)
+    cells = [cell for cell in group.cells if field in cell.slices]
+    scores = [[_part(cell, field, value) for value in shown] for cell in cells]
+    names = [f"{value or formats.NONE} (n={sizes[value]:,})" for value in shown]
+    if len(shown) > max(MANY_ACROSS, len(cells)):
+        columns = (Column(field), *(Column(cell.label, True) for cell in cells))
+        rows = [_scores(name, column, group) for name, column in zip(names, zip(*scores, strict=True), strict=True)]
+    else:
+        columns = (Column(words("model")), *(Column(name, True) for name in names))
+        rows = [_scores(cell.label, row, group, _kind(cell, group)) for cell, row in zip(cells, scores, strict=True)]
     return Table(columns, tuple(rows)), len(sizes) - len(shown)
+
+
+def _scores(name: str, scores: Sequence[Number], group: Group, kind: str = "") -> Row:
+    return Row(
+        (name, *(formats.with_interval(score, group.headline) for score in scores)),
+        kind,
+        (None, *(shade(score.value, group.headline) for score in scores)),
+    )
 
 
 def slice_fields(group: Group) -> list[str]:
     """The fields that break the headline metric down into at least two parts."""
     fields = dict.fromkeys(field for cell in group.cells for field in cell.slices)
-    return [field for field in fields if len(slices(group, field, Words("en"))[0].columns) > 2]
+    return [field for field in fields if len(_shown(group, field)[0]) > 1]
+
+
+def _shown(group: Group, field: str) -> tuple[list[str], dict[str, int]]:
+    """The values to show of a slice field, at most MANY_VALUES of those with a score; and the size of every value."""
+    sizes: dict[str, int] = {}
+    for cell in group.cells:
+        for value, part in cell.slices.get(field, {}).items():
+            sizes[value] = max(part.n, sizes.get(value, 0))
+    shown = [value for value in sizes if any(_part(cell, field, value).value is not None for cell in group.cells)]
+    largest = set(sorted(shown, key=lambda value: -sizes[value])[:MANY_VALUES])
+    return [value for value in shown if value in largest], sizes
 
 
 def _part(cell: Cell, field: str, value: str) -> Number:

@@ -179,9 +179,8 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "pairs_note": (
         "Detectable is the smallest true difference that these samples would have shown (5 % level, 80 % "
-        "power). All {n} pairs are "
-        "in {file}.",
-        "可检出差值为这些样本所能显示的最小真实差异（5 % 水平，80 % 功效）。全部 {n} 对见 {file}。",
+        "power). Every pair is in {file}.",
+        "可检出差值为这些样本所能显示的最小真实差异（5 % 水平，80 % 功效）。全部模型对见 {file}。",
     ),
     "hidden": ("Not shown at this width: {names}.", "此宽度下未显示：{names}。"),
     "samples_note": (

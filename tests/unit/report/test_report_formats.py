@@ -59,3 +59,9 @@ def test_small_p_values_are_no_zero():
 def test_long_text_is_cut_visibly():
     assert formats.clean("a" * 20, 10) == "a" * 9 + "…"
     assert formats.clean("a" * 10, 10) == "a" * 10
+
+
+def test_a_difference_has_a_sign_unless_it_is_none():
+    assert formats.signed(0.02) == "+0.020"
+    assert formats.signed(-0.02) == "-0.020"
+    assert formats.signed(-0.0) == formats.signed(-0.0001) == "0.000"

@@ -6,7 +6,8 @@ import pytest
 
 from harness import report
 from harness.errors import UserError
-from harness.report import summary
+from harness.report import summary, tables
+from harness.report.words import Words
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 
@@ -139,3 +140,25 @@ def test_a_folder_that_cannot_be_written_is_a_message(demo, tmp_path):
 def test_an_unknown_report_language_is_a_message(demo):
     with pytest.raises(UserError, match="en or zh"):
         report.write(demo, language="fr")
+
+
+def test_many_slice_values_stand_below_one_another_and_the_largest_are_shown(demo):
+    def many(data):
+        for cell in data["cells"]:
+            if cell["slices"]:
+                part = cell["slices"]["category"].popitem()[1]
+                cell["slices"]["category"] = {f"kind{i}": {**part, "n": i} for i in range(30)}
+
+    edit(demo, many)
+    group = summary.parse(summary.load(demo)).groups[0]
+    table, more = tables.slices(group, "category", Words("en"))
+    assert [row.cells[0] for row in table.rows] == [f"kind{i} (n={i})" for i in range(6, 30)]
+    assert table.columns[1].title == "fusion-self-attention"
+    assert more == 6
+
+
+def test_a_model_that_is_alone_is_not_called_the_best(demo):
+    edit(demo, lambda data: data.update(cells=data["cells"][:1]))
+    group = summary.parse(summary.load(demo)).groups[0]
+    assert group.models[0].best
+    assert tables.mark(group.models[0], group) == ""

@@ -80,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, metavar="DIR", help="where to write it (default: into the run)")
     report.set_defaults(command=_report)
 
+    compare = commands.add_parser("compare", help="is run B worse than run A? paired, model by model")
+    compare.add_argument("a", metavar="RUN_A", help="a run's name or folder")
+    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument(
+        "--fail-if-worse", action="store_true", help="exit status 1 if anything is significantly worse"
+    )
+    compare.add_argument("--json", action="store_true", help="as JSON")
+    compare.set_defaults(command=_compare)
+
     score = commands.add_parser("score", help="metrics for predictions made elsewhere: no model, only files")
     score.add_argument("task", metavar="TASK", help="vqa, captioning, classification or retrieval")
     score.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="JSON lines; retrieval: .npz")
@@ -196,6 +205,22 @@ def _results_dir(settings: Sequence[str]) -> Path:
             raise UserError(f"'{setting}': only results_dir=DIR can be set here.")
         return Path(value).expanduser()
     return Path("results")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from harness import listing
+    from harness.compare import compare, worse
+    from harness.store import RunFolder
+
+    rows = compare(*(RunFolder.open(Path("results"), name) for name in (arguments.a, arguments.b)))
+    listing.show([asdict(row) for row in rows], arguments.json)
+    found = worse(rows)
+    if found:
+        names = ", ".join(f"{row.model} on {row.task} {row.dataset} {row.language}" for row in found)
+        print(f"{arguments.b} is worse than {arguments.a}: {names}", file=sys.stderr)
+    return 1 if found and arguments.fail_if_worse else 0
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.metrics import Scored
 from harness.plan import make_task
 from harness.records import Record
 from harness.store import CellStore, RunFolder
-from harness.task import Scoring
+from harness.task import Scoring, Task
 
 LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_s", "first_token_ms", "load_s",
            "peak_memory_mb", "batch_size")  # fmt: skip
@@ -54,6 +55,28 @@ def build(folder: RunFolder) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class ScoredCell:
+    """A complete cell's records and what they score."""
+
+    records: list[Record]
+    scored: list[Scored]
+
+
+def score_cell(store: CellStore) -> ScoredCell:
+    """Score one complete cell from its folder."""
+    info = store.info()
+    task, scoring = _task_and_scoring(info)
+    records = list(store.records())
+    return ScoredCell(records, task.score(records, scoring))
+
+
+def _task_and_scoring(info: dict[str, Any]) -> tuple[Task, Scoring]:
+    scoring = info["scoring"]
+    task = make_task(info["task_spec"]["_target_"], from_json(info["task_spec"]))
+    return task, Scoring(scoring["language"], tuple(scoring["labels"]), scoring["metric"])
+
+
 class _Group:
     """The cells that may be compared with one another."""
 
@@ -63,9 +86,7 @@ class _Group:
         self.scored: dict[str, list[Scored]] = {}
         self.clusters: list[str] = []
         info = members[0][0]
-        self.task = make_task(info["task_spec"]["_target_"], from_json(info["task_spec"]))
-        scoring = info["scoring"]
-        self.scoring = Scoring(scoring["language"], tuple(scoring["labels"]), scoring["metric"])
+        self.task, self.scoring = _task_and_scoring(info)
         first: list[Record] = []
         for info, store in members:
             outcome = store.outcome()

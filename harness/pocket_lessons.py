@@ -72,18 +72,22 @@ def dense_labels(scenes: Sequence[Scene]) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def cell_words(scenes: Sequence[Scene], first_token: Callable[[str], int]) -> torch.Tensor:
-    """The words for what stands in each cell: first tokens of colour and kind in both languages, int64 [n, 4, 4].
+def cell_words(scenes: Sequence[Scene], tokens: Callable[[str], Sequence[int]]) -> torch.Tensor:
+    """The words for what stands in each cell and for the cell itself: int64 [n, 4, 8], -1 in empty cells and close-ups.
 
-    -1 in empty cells and in close-ups. Naming them at an image's tokens teaches a decoder what those tokens mean.
+    They are the first tokens of colour and kind and the two tokens of the position, in both languages. Naming them at
+    an image's tokens teaches a decoder what those tokens mean and where they are.
     """
     import torch
 
-    rows = torch.full((len(scenes), 4, 4), -1)
+    rows = torch.full((len(scenes), 4, 8), -1)
     for row, scene in enumerate(scenes):
         for thing in scene.objects if scene.stream != "closeups" else ():
-            names = [pocket_text.word(word, language) for word in (thing.colour, thing.kind) for language in LANGUAGES]
-            rows[row, thing.position] = torch.tensor([first_token(name) for name in names])
+            named = []
+            for language in LANGUAGES:
+                named += [tokens(pocket_text.word(word, language))[0] for word in (thing.colour, thing.kind)]
+                named += tokens(pocket_text.word(pocket_scenes.POSITIONS[thing.position], language))[:2]
+            rows[row, thing.position] = torch.tensor(named)
     return rows
 
 

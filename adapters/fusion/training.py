@@ -237,7 +237,7 @@ class Fusion:
                 if lesson is not None:
                     hear.append((row, lesson))
         shown = [*scenes, *closeups, *listening]
-        made = {"pixels": self._pixels(shown), "words": lessons.cell_words(shown, self._first_token)}
+        made = {"pixels": self._pixels(shown), "words": lessons.cell_words(shown, self._tokens)}
         for name, members in (("ask", ask), ("tell", tell), ("hear", hear)):
             made[f"{name}_rows"] = torch.tensor([row for row, _ in members])
             made[f"{name}_ids"], made[f"{name}_mask"] = self._ids([lesson.prompt for _, lesson in members])
@@ -260,8 +260,8 @@ class Fusion:
         made["other_ids"], made["other_mask"] = self._ids([b if t else a for a, b, t in zip(*said, turn, strict=True)])
         return made
 
-    def _first_token(self, word: str) -> int:
-        return self.tokenizer.encode(word, add_special_tokens=False).ids[0]
+    def _tokens(self, word: str) -> list[int]:
+        return self.tokenizer.encode(word, add_special_tokens=False).ids
 
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         return texts_to_ids(self.tokenizer, texts, self.config)

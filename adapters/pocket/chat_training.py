@@ -79,7 +79,7 @@ class ChatTraining:
             taught.append([*lessons.question_lessons(scene, rng, self.questions), caption])
         taught += [[lessons.closeup_lesson(scene, language) for language in LANGUAGES] for scene in closeups]
         packed = self._pack(taught)
-        packed["words"] = lessons.cell_words([*scenes, *closeups], lambda word: self._ids(word)[0])
+        packed["words"] = lessons.cell_words([*scenes, *closeups], self._ids)
         return packed | self.chat.pictures(lessons.pixels([*scenes, *closeups]))
 
     def _pack(self, taught: Sequence[Sequence[Lesson]]) -> dict[str, Tensor]:

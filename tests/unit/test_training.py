@@ -153,3 +153,70 @@ def test_a_run_that_diverges_says_so(tmp_path):
         line.module.line.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="diverged at step 0"):
         train(line, schedule(), tmp_path, device="cpu")
+
+
+def recipes(folder: Path, monkeypatch) -> None:
+    from harness import recipes as module
+
+    folder.mkdir()
+    for name, more in (("first", "publish: false"), ("second", "needs: {start: first}")):
+        text = f"_target_: recipe_target.Taught\nschedule: {{steps: 4, warmup: 1, validate_every: 2}}\n{more}\n"
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "recipe_target.py").write_text(
+        "import sys, torch\nfrom safetensors.torch import save_file\nsys.path.insert(0, sys.argv[0])\n"
+        "from test_training import Line\n"
+        "class Taught(Line):\n"
+        "    def __init__(self, start=None):\n        super().__init__()\n        self.start = start\n"
+        "    def save(self, folder):\n"
+        "        save_file({'w': torch.ones(2)}, folder / 'model.safetensors')\n"
+        "        (folder / 'start.txt').write_text(str(self.start))\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr(module, "RECIPES", folder)
+    monkeypatch.setattr(module, "WEIGHTS", folder / "weights")
+    monkeypatch.setattr(module, "CURVES", folder / "curves")
+
+
+def test_a_recipe_first_trains_what_it_needs_and_is_published_in_half_precision(tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from harness.recipes import main
+
+    recipes(tmp_path / "recipes", monkeypatch)
+    assert main(["second", "--work", str(tmp_path / "work"), "--publish"]) == 0
+    bundle = tmp_path / "recipes" / "weights" / "second"
+    assert load_file(bundle / "model.safetensors")["w"].dtype == torch.float16
+    assert (bundle / "start.txt").read_text() == str(tmp_path / "work" / "first" / "best")
+    assert {p.name for p in (tmp_path / "recipes" / "curves" / "second").iterdir()} == {
+        "command.txt", "curves.csv", "curves.png", "outcome.json",
+    }  # fmt: skip
+    assert not (tmp_path / "recipes" / "weights" / "first").exists()
+
+
+def test_a_wrong_recipe_or_key_names_the_nearest_right_one(tmp_path, monkeypatch, capsys):
+    from harness.recipes import main
+
+    recipes(tmp_path / "recipes", monkeypatch)
+    assert main(["secnd"]) == 2
+    assert "Did you mean 'second'?" in capsys.readouterr().err
+    path = tmp_path / "recipes" / "second.yaml"
+    path.write_text(path.read_text().replace("warmup", "warmpu"))
+    assert main(["second"]) == 2
+    assert "unknown key 'schedule.warmpu'. Did you mean 'warmup'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "train").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_fits_its_class_and_names_recipes_that_exist(path):
+    import importlib
+    import inspect
+
+    from harness.recipes import read_recipe
+
+    recipe = read_recipe(path.stem)
+    module, _, name = recipe.target.rpartition(".")
+    inspect.signature(getattr(importlib.import_module(module), name)).bind(
+        **recipe.options, **dict.fromkeys(recipe.needs)
+    )
+    for other in recipe.needs.values():
+        read_recipe(other)

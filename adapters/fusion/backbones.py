@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapters.fusion.config import FusionConfig
+from harness.errors import UserError
 
 
 def _build(settings: dict[str, Any]) -> nn.Module:
@@ -133,6 +134,11 @@ def load_pretrained(model: Any, text: str, image: str, audio: str) -> None:
 
 
 def _is_timm(name: str) -> bool:
-    import timm
-
+    """Whether `name` is an architecture of timm; a folder or a hub id ("owner/name") is not."""
+    if "/" in name:
+        return False
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"'{name}' is a timm model, and timm is not installed: pip install 'timm>=1'.") from error
     return name.split(".")[0] in timm.list_models()

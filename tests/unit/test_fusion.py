@@ -260,13 +260,12 @@ def tiny_backbones(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("image", ["folder", "timm"])
 def test_the_base_size_trains_around_published_backbones_and_loads_without_them(tmp_path, image, monkeypatch):
-    import timm
-
     from adapters.fusion.training import Fusion
     from harness.training import Schedule, train
 
     sources = tiny_backbones(tmp_path / "backbones")
     if image == "timm":
+        timm = pytest.importorskip("timm")
         create = timm.create_model
         monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, False, **more))
         sources["image"] = "test_resnet.r160_in1k"

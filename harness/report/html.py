@@ -109,7 +109,7 @@ def _example(example: Example, words: Words) -> str:
         *(f"{key}: {value}" for key, value in asked.slices.items()),
         *(Path(medium).name for medium in asked.media),
     ]
-    pictures = [uri for uri in map(data_uri, asked.media) if uri]
+    pictures = [uri for key in asked.media if (uri := data_uri(key, example.media))]
     lines = [f'<div class="pictures">{"".join(_picture(uri) for uri in pictures)}</div>'] if pictures else []
     lines += [f"<h5><bdi>{_text(formats.clean(asked.question or asked.id, 300))}</bdi></h5>"]
     lines.append(f'<p class="ids">{" · ".join(f"<bdi>{_text(formats.clean(fact, 120))}</bdi>" for fact in facts)}</p>')

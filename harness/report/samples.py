@@ -1,6 +1,6 @@
 """A few samples of each group, with the models' answers side by side: the faces behind the figures.
 
-Which ones is decided by a hash of the sample's id, so that all models are asked for the same ones, a report made
+Which ones is decided by a hash of cluster and id, so that all models are asked for the same ones, a report made
 again shows the same, and files of any length are read in one pass that keeps little.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from harness.report import formats
 from harness.report.summary import Cell, Group
 from harness.report.words import Words
 
-DRAWN = 150
+DRAWN = 100
 """Samples looked at for each group."""
 SHOWN = 6
 """Samples shown of these."""
@@ -43,10 +43,12 @@ class Example:
     asked: Record
     """Any model's record: question, references, choices, slices."""
     replies: tuple[Reply, ...]
+    media: Path | None = None
+    """Where copies of its images may be (see `pictures`)."""
 
 
 def examples(group: Group) -> list[Example]:
-    """At most SHOWN samples, those first on which the models part, no two of one kind while there are others.
+    """At most SHOWN samples, those first on which the models part, of different kinds and clusters as far as possible.
 
     Raises UserError for a records file with a line that is no record (a torn last line is left out, as on resume).
     """
@@ -55,8 +57,7 @@ def examples(group: Group) -> list[Example]:
     if not drawn:
         return []
     ids = dict.fromkeys(id_ for records in drawn.values() for id_ in records)
-    found = [_example(id_, drawn, group) for id_ in sorted(ids, key=_hash)]
-    return _choose(found)
+    return _choose([_example(id_, drawn, group) for id_ in ids])
 
 
 def matches(record: Record, task: str, language: str) -> bool | None:
@@ -85,42 +86,29 @@ def said(record: Record, words: Words) -> str:
     return formats.clean(record.answer, 300) if record.answer else words("empty_answer")
 
 
+def order(cluster: str, id_: str) -> tuple[int, int, str]:
+    """The key by which samples are drawn: whole clusters, so that what they share is at hand, in a hashed order."""
+    return zlib.crc32(cluster.encode("utf-8", "replace")), zlib.crc32(id_.encode("utf-8", "replace")), id_
+
+
 def _draw(cell: Cell) -> dict[str, Record]:
-    """The records of the DRAWN ids with the smallest hash; none where the cell kept no file."""
+    """The DRAWN records that come first in `order`, by id; none where the cell kept no file."""
     path = cell.folder / "records.jsonl" if cell.folder else None
     if path is None or not path.is_file():
         return {}
-    kept: list[tuple[int, int, str]] = []
+    first = heapq.nsmallest(DRAWN, _records(path), key=lambda record: order(record.cluster, record.id))
+    return {record.id: record for record in first}
+
+
+def _records(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8", errors="replace") as lines:
-        for position, line in enumerate(lines):
+        for number, line in enumerate(lines, start=1):
             if not line.endswith("\n"):
-                break
-            entry = (-_hash(_id(line, path, position)), -position, line)
-            if len(kept) < DRAWN:
-                heapq.heappush(kept, entry)
-            elif entry > kept[0]:
-                heapq.heapreplace(kept, entry)
-    records = {}
-    for _, position, line in sorted(kept, reverse=True):
-        try:
-            record = Record.from_json(json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{path}, line {1 - position}, is no record: {error}. Restore the file or run again."
-            ) from None
-        records[record.id] = record
-    return records
-
-
-def _id(line: str, path: Path, position: int) -> str:
-    try:
-        return json.loads(line)["id"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}, line {position + 1}, is no record: {error}. Restore the file or run again.") from None
-
-
-def _hash(id_: str) -> int:
-    return zlib.crc32(id_.encode("utf-8", "surrogatepass"))
+                return
+            try:
+                yield Record.from_json(json.loads(line))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise UserError(f"{path}, line {number}, is no record: {error}. Restore it or run again.") from None
 
 
 def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Example:
@@ -137,7 +125,8 @@ def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Exa
         for key, labels in given.items()
     ]
     replies.sort(key=lambda reply: (reply.right is not True, reply.record.error is not None, -len(reply.models)))
-    return Example(replies[0].record, tuple(replies))
+    folder = next((cell.folder for cell in group.models if cell.folder), None)
+    return Example(replies[0].record, tuple(replies), folder.parents[2] / "media" if folder else None)
 
 
 def _choose(found: Sequence[Example]) -> list[Example]:
@@ -154,15 +143,18 @@ def _choose(found: Sequence[Example]) -> list[Example]:
         lambda e: all(reply.right is False for reply in e.replies),
     ):
         chosen.extend([example for example in telling if wanted(example) and example not in chosen][:1])
-    kinds = {_kind(example) for example in chosen}
-    for fresh in (True, False):
+    for fresh in (_differ, _apart, lambda *_: True):
         for example in telling:
-            if len(chosen) < SHOWN and example not in chosen and (not fresh or _kind(example) not in kinds):
+            if len(chosen) < SHOWN and example not in chosen and all(fresh(example, other) for other in chosen):
                 chosen.append(example)
-                kinds.add(_kind(example))
     return sorted(chosen, key=telling.index)
 
 
-def _kind(example: Example) -> str:
-    """What the examples should differ in: the first slice value."""
-    return next(iter(example.asked.slices.values()), "")
+def _apart(a: Example, b: Example) -> bool:
+    return a.asked.cluster != b.asked.cluster
+
+
+def _differ(a: Example, b: Example) -> bool:
+    """Of other clusters, and with another value in the first slice field."""
+    kinds = [next(iter(example.asked.slices.values()), None) for example in (a, b)]
+    return _apart(a, b) and kinds[0] != kinds[1]

@@ -184,10 +184,10 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "hidden": ("Not shown at this width: {names}.", "此宽度下未显示：{names}。"),
     "samples_note": (
-        "Drawn by a hash of the sample's id, those first on which the models part. ✓ equals a reference after "
+        "Drawn by a hash of cluster and id, those first on which the models part. ✓ equals a reference after "
         "normalising case, width and punctuation (retrieval: a true match came first); the metric itself may be "
         "finer.",
-        "按样本编号的哈希抽取，模型意见不一者优先。✓ "
+        "按簇与编号的哈希抽取，模型意见不一者优先。✓ "
         "表示规范化大小写、全半角与标点后与某一参考答案相同（检索：正确匹配排第一）；指标本身可能更细致。",
     ),
     "more_slices": ("{n} more values are in {file}.", "另有 {n} 个取值，见 {file}。"),

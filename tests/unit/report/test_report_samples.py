@@ -98,3 +98,37 @@ def test_the_page_shows_the_images_that_are_files_and_does_without_the_others(de
     shown = len(samples.examples(group_of(demo))) + len(samples.examples(group_of(demo, 1)))
     assert page.count('<img alt="" src="data:image/jpeg;base64,') == shown
     assert str(demo) not in page
+
+
+def test_images_that_are_no_files_are_shown_from_the_copies_that_the_driver_kept(demo, no_charts):
+    import numpy as np
+
+    from harness.records import Media, Sample
+    from harness.report import pictures
+
+    def sample(number):
+        picture = Media("image", f"scene{number // 2}.png", np.full((8, 8, 3), number, dtype=np.uint8))
+        return Sample(f"q{number:03d}", f"scene{number // 2}", "en", media=(picture,))
+
+    pictures.keep((sample(number) for number in range(40)), demo / "media")
+    assert len(list((demo / "media").iterdir())) == 20
+    page = (report.write(demo) / "report.html").read_text("utf-8")
+    shown = [e for position in (0, 1) for e in samples.examples(group_of(demo, position))]
+    assert page.count('<img alt="" src="data:image/png;base64,') == len(shown)
+
+
+def test_copies_are_kept_of_no_more_than_may_be_shown(tmp_path):
+    import numpy as np
+
+    from harness.records import Media, Sample
+    from harness.report import pictures
+
+    black = np.zeros((4, 4, 3), dtype=np.uint8)
+    many = (Sample(f"q{i}", f"c{i}", "en", media=(Media("image", f"p{i}", black),)) for i in range(500))
+    pictures.keep(many, tmp_path / "media")
+    assert len(list((tmp_path / "media").iterdir())) == samples.DRAWN
+
+
+def test_samples_shown_are_of_different_pictures(demo):
+    clusters = [example.asked.cluster for example in samples.examples(group_of(demo))]
+    assert len(set(clusters)) == len(clusters) == samples.SHOWN

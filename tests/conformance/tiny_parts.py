@@ -38,14 +38,14 @@ def tokenizer(image: str | None = "<image>", **named: str):
     )
 
 
-def save(folder: Path, model, processor) -> None:
+def save(folder: Path, model, processor, spread: float = 0.15) -> None:
     import torch
 
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.normal_(0, 0.15)
+                parameter.normal_(0, spread)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
 

@@ -100,7 +100,7 @@ def florence2(folder: Path) -> None:
     image_id = tok.convert_tokens_to_ids("<image>")
     config = t.Florence2Config(text_config=text, vision_config=vision, image_token_id=image_id)
     images = t.CLIPImageProcessor(**square(do_center_crop=False, image_seq_length=17))
-    save(folder, t.Florence2ForConditionalGeneration(config), t.Florence2Processor(images, tok))
+    save(folder, t.Florence2ForConditionalGeneration(config), t.Florence2Processor(images, tok), spread=0.4)
 
 
 def paligemma(folder: Path) -> None:

@@ -2,42 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
 from harness.report import formats, tables
 from harness.report.summary import ORIGINS, Cell, Group, Number, Summary, number
 from harness.report.tables import Column, Row, Table
 from harness.report.words import Words
 
+LEVEL = 0.05
+"""A difference whose corrected p is below this has been shown."""
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Model a against b: the difference is a's value minus b's."""
+
+    difference: Number
+    p: float | None
+    detectable: float | None
+    n: float | None
+
+    def text(self) -> str:
+        d = self.difference
+        bounds = f" [{formats.signed(d.low)}, {formats.signed(d.high)}]" if d.low is not None else ""
+        return formats.signed(d.value) + bounds
+
+
+def _test(group: Group, a: str, b: str) -> _Test | None:
+    """The paired test of two models in whichever order it stands in the summary; None where there is none."""
+    for row in group.comparisons if not group.joined else ():
+        value, low, high = (number(row.get(key)) for key in ("difference", "low", "high"))
+        if (row.get("a"), row.get("b")) == (b, a):
+            value, low, high = (None if bound is None else -bound for bound in (value, high, low))
+        elif (row.get("a"), row.get("b")) != (a, b):
+            continue
+        return _Test(Number(value, low, high), *(number(row.get(key)) for key in ("p_holm", "detectable", "n")))
+    return None
+
 
 def pairs(group: Group, words: Words) -> Table | None:
     """The best model against each other one, from the paired tests; None where there are none."""
-    best = next((cell.model for cell in group.models if cell.score.value is not None), None)
-    rows = []
-    for row in group.comparisons:
-        if best is None or best not in (row.get("a"), row.get("b")) or group.joined:
-            continue
-        sign = 1 if row.get("a") == best else -1
-        bounds = sorted(
-            sign * bound for bound in (number(row.get("low")), number(row.get("high"))) if bound is not None
+    best, *others = [cell.model for cell in group.models if cell.score.value is not None] or [""]
+    rows = [
+        (
+            other,
+            test.text(),
+            formats.probability(test.p),
+            formats.NONE if test.p is None else words("yes" if test.p < LEVEL else "no"),
+            formats.metric(test.detectable),
+            formats.count(test.n),
         )
-        difference, p = number(row.get("difference")), number(row.get("p_holm"))
-        rows.append(
-            (
-                str(row.get("b") if sign == 1 else row.get("a")),
-                formats.signed(None if difference is None else sign * difference),
-                f"[{formats.signed(bounds[0])}, {formats.signed(bounds[1])}]" if len(bounds) == 2 else formats.NONE,
-                formats.probability(p),
-                formats.NONE if p is None else words("yes" if p < 0.05 else "no"),
-                formats.metric(number(row.get("detectable"))),
-                formats.count(row.get("n")),
-            )
-        )
+        for other in others
+        if (test := _test(group, best, other)) is not None
+    ]
     if not rows:
         return None
-    place = {cell.model: position for position, cell in enumerate(group.models)}
-    rows.sort(key=lambda row: place.get(row[0], len(place)))
-    keys = ("against", "difference", "interval", "p_holm", "shown", "detectable", "n")
+    keys = ("against", "difference", "p_holm", "shown", "detectable", "n")
     columns = tuple(Column(words(key), key not in ("against", "shown")) for key in keys)
     return Table(columns, tuple(Row(row) for row in rows), f"{best} − …")
+
+
+def origins(summary: Summary, words: Words) -> Table | None:
+    """The best model of each origin in each group and the gaps between them; None where no group has two origins."""
+    wanted = ORIGINS[:3]
+    rows = []
+    for group in summary.groups:
+        best: dict[str, Cell] = {}
+        for cell in group.models:
+            if cell.score.value is not None:
+                best.setdefault(cell.origin, cell)
+        if len(best) < 2:
+            continue
+        names = [
+            f"{formats.metric(best[o].score.value)} {best[o].label}" if o in best else formats.NONE for o in wanted
+        ]
+        gaps = [_gap(group, best, *pair) for pair in combinations(wanted, 2)]
+        rows.append((f"{tables.title(group, words, short=True)} {group.headline}", *names, *gaps))
+    if not rows:
+        return None
+    titles = [words("table"), *map(words.name, wanted)]
+    titles += [f"{words.name(a)} − {words.name(b)}" for a, b in combinations(wanted, 2)]
+    kept = [i for i in range(len(titles)) if any(row[i] != formats.NONE for row in rows)]
+    columns = tuple(Column(titles[i], i > len(wanted)) for i in kept)
+    return Table(columns, tuple(Row(tuple(row[i] for i in kept)) for row in rows))
+
+
+def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
+    if a not in best or b not in best or (test := _test(group, best[a].model, best[b].model)) is None:
+        return formats.NONE
+    alike = "" if test.p is None or test.p < LEVEL else f"{tables.ALIKE} "
+    return alike + test.text()
 
 
 def overview(summary: Summary, words: Words) -> Table | None:

@@ -153,6 +153,7 @@ def _bars(axis: Axes, group: Group, most: int, words: Words) -> None:
     )
     share = tables.shade(1.0, group.headline) is not None
     axis.set_xlim(0, 1 if share and top > 0.5 else (top or 1) * 1.06)
+    axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)

@@ -69,6 +69,8 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], words: Words) -
         blocks.append(Text(words("pocket", names=", ".join(summary.pocket)), strong=True))
     if (table := across.overview(summary, words)) is not None:
         blocks += [Heading(2, words("overview")), table, Text(words("overview_note"))]
+    if (table := across.origins(summary, words)) is not None:
+        blocks += [Heading(3, words("origins")), table, Text(words("origins_note"))]
     if (table := across.standings(summary, words)) is not None:
         blocks += [Heading(3, words("standings")), table, Text(words("standings_note"))]
     for task in summary.tasks:

@@ -22,6 +22,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "metrics": ("Metrics", "指标"),
     "latency": ("Latency and memory", "延迟与内存"),
     "slices": ("By {field}", "按 {field} 细分"),
+    "origins": ("The best of each origin", "各来源的最佳模型"),
+    "table": ("table", "表"),
     "standings": ("Over all tables", "综合各表"),
     "pairs": ("The best against each other model", "最佳模型与其他模型的成对检验"),
     "samples": ("Samples", "样例"),
@@ -170,6 +172,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "counts_note": (
         "These rows are over different numbers of samples ({counts}); differences may be due to the samples.",
         "这些行的样本数不同（{counts}），差异可能来自样本。",
+    ),
+    "origins_note": (
+        "Gaps with 95 % intervals; ≈ has not been shown to differ (paired test, Holm). Choosing the best of "
+        "several on these "
+        "samples flatters an origin with many models a little.",
+        "差距附 95 % 区间；≈ 表示差异未获证实（成对检验，Holm 校正）。在同一批样本上从多个模型中择优，"
+        "对模型较多的来源略为有利。",
     ),
     "standings_note": (
         "Win rate is the share of the other models that a model beats, mean rank its place, both averaged "

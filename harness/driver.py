@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 import harness
 from harness import machine
 from harness.adapter import locate
 from harness.config.specs import from_json, to_json
 from harness.engine.local import LocalEngine
-from harness.events import Answered, CellEnded, CellStarted, Embedded, Event, Failed, Job, Loaded
+from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded
 from harness.plan import Plan, card, group_info, group_name
 from harness.progress import Progress
 from harness.records import Record
+from harness.report import pictures
 from harness.store import CellStore, RunFolder, write_json
-from harness.task import Gallery, GalleryTask
+from harness.task import Gallery, GalleryTask, blank_record
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
@@ -55,6 +58,8 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             store.fail("skipped", cell.reason)
     for key, group in references.items():
         _write_prior(plan, folder.cell(key), group, priors[group])
+    for dataset in plan.datasets.values():
+        pictures.keep(dataset, folder.path / "media")
 
 
 def _write_prior(plan: Plan, store: CellStore, group: tuple[str, str, Any], records: list[Record]) -> None:
@@ -67,7 +72,7 @@ def _write_prior(plan: Plan, store: CellStore, group: tuple[str, str, Any], reco
 def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     """Run every job of the plan that is not complete yet; False if it was interrupted."""
     modules = {name for job in plan.jobs for name in locate(job.model._target_).imports}
-    engine = LocalEngine(sorted(modules))
+    engine = LocalEngine(sorted(modules), plan.run.engine.timeout_s)
     writers = {cell.key: _Writer(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
     todo = [_remaining(job, writers) for job in plan.jobs]
     started = time.monotonic()
@@ -79,8 +84,7 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
             if interrupts.count:
                 break
             progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
-            for event in engine.run(job):
-                _take(event, job, writers, progress)
+            _run_job(engine, job, writers, progress)
             for cell in job.cells:
                 writers[cell.key].close()
     progress.stop()
@@ -88,6 +92,61 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     facts["seconds"] = round((facts.get("seconds") or 0) + time.monotonic() - started, 2)
     write_json(folder.path / "run.json", facts)
     return not interrupts.count
+
+
+MOST_DEATHS = 20
+"""Worker processes that a model may cost before it is given up."""
+
+
+def _run_job(engine: LocalEngine, job: Job, writers: dict[str, _Writer], progress: Progress) -> None:
+    """Run a job to its end. A process that dies at work is started again, and the batch it died of asked one by one, so
+    that a sample which kills costs that sample; one that dies loading, or again and again, fails the model."""
+    attempt: Job | None = job
+    for _ in range(MOST_DEATHS):
+        if attempt is None:
+            return
+        loaded, death = False, None
+        for event in engine.run(attempt):
+            loaded |= isinstance(event, Loaded)
+            if isinstance(event, Died):
+                death = event.reason
+            else:
+                _take(event, attempt, writers, progress)
+        if death is None:
+            return
+        progress.warn(f"{job.name}: {death}")
+        if not loaded:
+            _take(Failed(None, f"{job.name} did not load: {death}"), attempt, writers, progress)
+            return
+        attempt = _after_death(attempt, writers, death)
+    if attempt is not None:
+        reason = f"{job.name}: {MOST_DEATHS} processes died; given up"
+        _take(Failed(None, reason), attempt, writers, progress)
+
+
+def _after_death(job: Job, writers: dict[str, _Writer], reason: str) -> Job | None:
+    """The job that is left after its process died: the batch in hand cut into single units, a single one given up."""
+    cells: list[CellJob] = []
+    found = False
+    for cell in job.cells:
+        writer = writers[cell.key]
+        if writer.store.complete or writer.store.failed:
+            continue
+        left = cell.batches[writer.taken :]
+        if not found:
+            found = True
+            if not left:  # it died in the latency pass: the quality pass is whole
+                writer.finish(CellEnded(cell.key, None, {}, f"no latency: {reason}"))
+                continue
+            start, stop = left[0]
+            if stop - start == 1:
+                writer.give_up(start, reason)
+                left = left[1:]
+            else:
+                left = (*((i, i + 1) for i in range(start, stop)), *left[1:])
+        writer.taken = 0
+        cells.append(replace(cell, batches=left))
+    return replace(job, cells=tuple(cells)) if cells else None
 
 
 def _remaining(job: Job, writers: dict[str, _Writer]) -> Job | None:
@@ -139,6 +198,10 @@ class _Writer:
         self.load_s: float | None = None
         self.seconds = 0.0
         self.units = 0
+        self.taken = 0
+        """Batches that the process at work has handed over."""
+        self.width = 0
+        self.waiting: list[tuple[str, str, str]] = []
         self.done = sum(stop - start for start, stop in self.job.batches) if self.store.complete else 0
 
     def missing(self) -> tuple[tuple[int, int], ...]:
@@ -176,16 +239,44 @@ class _Writer:
         self.store.append(records)
         self.seconds += seconds
         self.units += len(records)
+        self.taken += 1
 
     def embedded(self, event: Embedded) -> None:
-        self.store.append_vectors(event.side, event.ids, event.rows, event.errors)
+        self._append(event.side, event.ids, event.rows, event.errors)
         self.seconds += event.seconds
         self.units += len(event.ids)
+        self.taken += 1
+
+    def _append(self, side: str, ids: list[str], rows: np.ndarray, errors: dict[str, str]) -> None:
+        """Store vectors; items that failed before any had a width wait until one has."""
+        if not rows.shape[1]:
+            self.waiting += [(side, name, errors[name]) for name in ids]
+            return
+        for early, name, reason in self.waiting:
+            self.store.append_vectors(early, [name], np.full((1, rows.shape[1]), np.nan), {name: reason})
+        self.waiting = []
+        self.width = rows.shape[1]
+        self.store.append_vectors(side, ids, rows, errors)
+
+    def give_up(self, unit: int, reason: str) -> None:
+        """Record that one unit killed the process."""
+        if self.gallery is None:
+            record = blank_record(self.dataset[unit])
+            record.error = reason
+            self.store.append([record])
+            return
+        images = list(self.gallery.images)
+        side = "image" if unit < len(images) else "text"
+        name = images[unit] if side == "image" else list(self.gallery.texts)[unit - len(images)]
+        self._append(side, [name], np.full((1, self.width), np.nan), {name: reason})
 
     def finish(self, event: CellEnded) -> None:
         """Rank a gallery whose vectors are all there, and close the cell."""
         if self.gallery is not None and isinstance(self.task, GalleryTask):
             sides = [self.store.vectors(side) for side in ("image", "text")]
+            if [len(side[0]) for side in sides] != [len(self.gallery.images), len(self.gallery.texts)]:
+                self.store.fail("failed", self.waiting[0][2] if self.waiting else "no vector came back")
+                return
             records = self.task.rank(self.gallery, sides[0][1], sides[1][1])
             errors = sides[0][2] | sides[1][2]
             for record in records:

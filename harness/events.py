@@ -71,7 +71,8 @@ class Answered:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of one batch of one side of a gallery; a row of NaN failed, for the reason in `errors`."""
+    """Vectors of one batch of one side of a gallery; a row of NaN failed, for the reason in `errors`. Rows have width 0
+    while no item has been embedded yet."""
 
     cell: str
     side: Literal["image", "text"]
@@ -99,4 +100,11 @@ class Failed:
     reason: str
 
 
-Event = Loaded | CellStarted | Answered | Embedded | CellEnded | Failed
+@dataclass(frozen=True)
+class Died:
+    """The process that ran the job ended without a word, or hung and was ended; told by the engine."""
+
+    reason: str
+
+
+Event = Loaded | CellStarted | Answered | Embedded | CellEnded | Failed | Died

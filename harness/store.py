@@ -61,6 +61,10 @@ class CellStore:
     def complete(self) -> bool:
         return (self.folder / "complete.json").exists()
 
+    @property
+    def failed(self) -> bool:
+        return (self.folder / "failed.json").exists()
+
     def info(self) -> dict[str, Any]:
         """cell.json."""
         return read_json(self.folder / "cell.json")

@@ -92,6 +92,8 @@ class _Asker:
         self.largest = cell.batch_size
         """The largest batch that memory has allowed so far."""
         self.note = ""
+        self.width = 0
+        """Of the vectors of a gallery; 0 until one is known."""
         self.items: list[tuple[str, Request]] = []
         if isinstance(task, GalleryTask):
             gallery = task.gallery(dataset)
@@ -176,8 +178,9 @@ class _Asker:
             )
         for output in outputs:
             if self.cell.route == "generate":
-                if not isinstance(output, Answer) or not isinstance(output.text, str):
-                    raise TypeError(f"generate() must give Answers with a str, not {type(output).__name__}")
+                text = output.text if isinstance(output, Answer) else output
+                if not isinstance(output, Answer) or not isinstance(text, str):
+                    raise TypeError(f"generate() must give Answers whose text is a str, not {type(text).__name__}")
             elif not np.isfinite(output).all():
                 raise ValueError(f"{self.cell.route}() gave a value that is no finite number")
         return list(outputs)
@@ -252,10 +255,8 @@ class _Asker:
         import numpy as np
 
         ids = [name for name, _ in self.items[slice(*extent)]]
-        good = next((len(row) for row in outcomes if not isinstance(row, Exception)), 0)
-        if not good:
-            raise next(row for row in outcomes if isinstance(row, Exception))
-        rows = np.full((len(ids), good), np.nan, dtype=np.float32)
+        self.width = next((len(row) for row in outcomes if not isinstance(row, Exception)), self.width)
+        rows = np.full((len(ids), self.width), np.nan, dtype=np.float32)
         errors = {}
         for i, outcome in enumerate(outcomes):
             if isinstance(outcome, Exception):

@@ -142,6 +142,8 @@ class EngineSpec:
     name: str = "local"
     prepare_ahead: int = 2
     """Batches prepared on the host while the device computes; bounds memory."""
+    timeout_s: float = 900.0
+    """A worker that is silent for so long (loading, or at work on one batch) is ended and its batch tried singly."""
 
 
 @dataclass

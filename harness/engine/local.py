@@ -16,15 +16,19 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from harness.events import Event, Failed, Job
+from harness.events import Died, Event, Job
 
 STOP = "stop"
 
 
 class LocalEngine:
-    """Runs one job at a time. `stop()` ends it after the batch in hand, `kill()` at once."""
+    """Runs one job at a time. `stop()` ends it after the batch in hand, `kill()` at once.
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
+    A worker that is silent for `timeout_s` seconds is taken to hang and is ended.
+    """
+
+    def __init__(self, preload: Sequence[str] = (), timeout_s: float = 900.0) -> None:
+        self.timeout_s = timeout_s
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
@@ -34,7 +38,7 @@ class LocalEngine:
         self._stopping = False
 
     def run(self, job: Job) -> Iterator[Event]:
-        """The job's events; a process that ends without a word becomes a Failed event that says how it ended."""
+        """The job's events; a process that ends without a word becomes a Died event that says how it ended."""
         if self._stopping:
             return
         ours, theirs = self._context.Pipe(duplex=True)
@@ -42,10 +46,14 @@ class LocalEngine:
         process.start()
         theirs.close()
         self._process, self._connection = process, ours
-        finished = False
+        finished, hung = False, False
         try:
             while True:
                 try:
+                    if not ours.poll(self.timeout_s):
+                        hung = True
+                        process.kill()
+                        break
                     event = ours.recv()
                 except (EOFError, OSError):
                     break
@@ -55,7 +63,8 @@ class LocalEngine:
                 yield event
             process.join(10)
             if not finished and not self._stopping:
-                yield Failed(None, f"{job.name}: the process {_ending(process.exitcode)}")
+                ending = f"gave no sign for {self.timeout_s:g} s" if hung else _ending(process.exitcode)
+                yield Died(f"the process {ending}")
         finally:
             self._connection = None
             ours.close()

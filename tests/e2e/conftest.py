@@ -95,6 +95,8 @@ class World:
         config = ["--config-dir", str(self.folder / "conf")] if run else []
         data = [f"data_dir={self.folder / 'data'}"] if words[0] == "run" else []
         where = [f"results_dir={self.results}"] if words[0] in ("run", "resume") else []
+        quick = words[0] == "run" and not any(word.startswith("report.") for word in words)
+        data += ["report.charts=false"] if quick else []
         return [sys.executable, "-m", "harness", *words, *data, *where, *config]
 
     def environment(self) -> dict[str, str]:

@@ -15,7 +15,8 @@ def test_a_run_leaves_a_summary_a_report_and_every_answer(world):
     world.model("toy")
     world.model("other", origin="in-house")
     quiz = world.questions(40)
-    done = world.harness("run", "task=vqa", "model=[toy,other]", f"dataset={quiz}", "run=first")
+    words = ["run", "task=vqa", "model=[toy,other]", f"dataset={quiz}"]
+    done = world.harness(*words, "run=first", "report.charts=true")
     assert "toy" in done.stdout
     assert "prior" in done.stdout
     cell = world.cell("first", "toy")
@@ -103,24 +104,47 @@ def test_pictures_that_do_not_open_are_failed_records_that_name_file_and_row(wor
     assert cell["metrics"]["exact_match"]["value"] < cell["of_answered"]
 
 
-@pytest.mark.parametrize("fault", ["raise", "short"])
-def test_one_bad_sample_costs_one_sample(world, fault):
-    trigger = "number 13?" if fault == "raise" else ""
-    world.model("bad", fault=fault, trigger=trigger)
+@pytest.mark.parametrize("fault", ["raise", "type", "crash", "killed", "hang"])
+def test_one_bad_sample_costs_one_sample_and_no_other_model_anything(world, fault):
+    world.model("bad", fault=fault, trigger="number 13?")
     world.model("good")
     quiz = world.questions(40)
-    world.harness("run", "model=[bad,good]", f"dataset={quiz}", "run=r", "latency=off", status=1)
-    assert world.cell("r", "bad")["failed"] == (1 if fault == "raise" else 40)
+    words = ["run", "model=[bad,good]", f"dataset={quiz}", "run=r", "latency=off", "batch_size=16"]
+    world.harness(*words, "engine.timeout_s=3", status=1)
+    assert world.cell("r", "bad")["failed"] == 1
+    (row,) = [row for row in world.records("r", "bad") if "error" in row]
+    reason = {"raise": "cannot answer", "type": "bytes", "crash": "SIGSEGV", "killed": "SIGKILL", "hang": "3 s"}
+    assert reason[fault] in row["error"]
+    assert row["id"] == "13"
     assert world.cell("r", "good")["failed"] == 0
 
 
-def test_a_crash_or_a_model_that_does_not_load_leaves_the_other_models_alone(world):
+def test_too_few_answers_are_an_error_of_every_sample(world):
+    world.model("short", fault="short")
+    quiz = world.questions(8)
+    world.harness("run", "model=short", f"dataset={quiz}", "run=r", "latency=off", status=1)
+    assert world.cell("r", "short")["failed"] == 8
+    assert "0 answers to 1" in world.records("r", "short")[0]["error"]
+
+
+@pytest.mark.parametrize(("fault", "trigger"), [("nan", "a 5"), ("nan", "a 0"), ("raise", "a 5"), ("crash", "a 5")])
+def test_an_item_that_cannot_be_embedded_costs_its_queries_alone(world, fault, trigger):
+    world.model("bad", "ToyEncoder", fault=fault, trigger=trigger)
+    album = world.captions(12)
+    words = ["run", "task=retrieval", "model=bad", f"dataset={album}", "run=r", "latency=off", "batch_size=4"]
+    world.harness(*words, status=1)
+    failed = [row["id"] for row in world.records("r", "bad") if "error" in row]
+    assert failed == [f"t2i:p{trigger[2:]}#0"]
+
+
+def test_a_model_that_does_not_load_or_kills_every_time_fails_and_the_others_go_on(world):
     world.model("crashes", fault="crash")
     world.model("absent", fault="load")
     world.model("good")
-    quiz = world.questions(8)
-    world.harness("run", "model=[crashes,absent,good]", f"dataset={quiz}", "run=r", status=1)
-    assert "SIGSEGV" in world.cell("r", "crashes")["reason"]
+    quiz = world.questions(40)
+    world.harness("run", "model=[crashes,absent,good]", f"dataset={quiz}", "run=r", "latency=off", status=1)
+    assert world.cell("r", "crashes")["status"] == "failed"
+    assert "processes died" in world.cell("r", "crashes")["reason"]
     assert "the weights are not there" in world.cell("r", "absent")["reason"]
     assert world.cell("r", "good")["status"] == "complete"
 

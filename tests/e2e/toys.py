@@ -45,6 +45,10 @@ class Toy(Adapter):
                     raise SampleError("cannot answer this one")
                 case "crash":
                     os.kill(os.getpid(), signal.SIGSEGV)
+                case "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "hang":
+                    time.sleep(3600)
                 case "memory" if len(requests) > 2:
                     raise MemoryError
 
@@ -53,6 +57,9 @@ class ToyGenerator(Toy):
     def generate(self, inputs: list[Request]) -> list[Answer]:
         self._wait(inputs)
         answers = [Answer("yes" if "Is" in request.text else "two", tokens_out=1) for request in inputs]
+        for answer, request in zip(answers, inputs, strict=True):
+            if self.fault == "type" and self.trigger in request.text:
+                answer.text = b"no text"  # pyright: ignore[reportAttributeAccessIssue]
         return answers[:-1] if self.fault == "short" else answers
 
 
@@ -60,7 +67,11 @@ class ToyEncoder(Toy):
     def embed(self, inputs: list[Request]) -> np.ndarray:
         self._wait(inputs)
         rows = np.stack([self._vector(request) for request in inputs])
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        for row, request in zip(rows, inputs, strict=True):
+            if self.fault == "nan" and self.trigger in request.text:
+                row[0] = np.nan
+        return rows[:, : 3 + len(inputs)] if self.fault == "width" else rows
 
     def _vector(self, request: Request) -> np.ndarray:
         keys = [part.key if isinstance(part, Media) else part for part in request.parts]

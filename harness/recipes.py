@@ -1,6 +1,6 @@
 """Recipes: what retrains one bundled model from nothing, as data in `conf/train/`, and the command that does it.
 
-    python -m harness.recipes fusion-self-attention clip ...
+    python -m harness.recipes fusion-self-attention pocket-clip ...
 
 A recipe names the trainable class and its options, the schedule, and the recipes whose result it begins with (a vision
 tower that several models share). The work is kept in a folder of its own and continues after an interruption;
@@ -115,6 +115,7 @@ def publish(name: str, folder: Path) -> None:
     for path in target.glob("*.safetensors"):
         half = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
         save_file(half, path, metadata={"format": "pt"})
+        path.chmod(0o644)
     kept = CURVES / name
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("curves.csv", "curves.png", "outcome.json"):

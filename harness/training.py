@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,8 +99,11 @@ def train(trainable: Trainable, schedule: Schedule, folder: Path, *, device: str
     import numpy as np
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import set_seed
 
+    # accelerate keeps the precision of a process's first run; a second one may have its own.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=schedule.precision)
     set_seed(schedule.seed + accelerator.process_index)
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,8 @@ def train(trainable: Trainable, schedule: Schedule, folder: Path, *, device: str
     progress: dict[str, Any] = {"step": 0, "best": {}, "seconds": 0.0}
     if state is not None:
         progress = state.restore(module, optimizer, schedule)
+        if accelerator.scaler is not None and progress["scaler"]:
+            accelerator.scaler.load_state_dict(progress["scaler"])
     curves = _Curves(folder / "curves.csv", progress["step"])
     started = time.monotonic() - progress["seconds"]
     step, best = progress["step"], progress["best"]
@@ -117,9 +123,11 @@ def train(trainable: Trainable, schedule: Schedule, folder: Path, *, device: str
     def save() -> None:
         if accelerator.is_main_process:
             seconds = time.monotonic() - started
-            _State.write(folder, module, optimizer, schedule, {"step": step, "best": best, "seconds": seconds})
+            scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
+            now = {"step": step, "best": best, "seconds": seconds, "scaler": scaler}
+            _State.write(folder, module, optimizer, schedule, now)
 
-    with _stop_requests() as stop:
+    with _stop_requests() as stop, _Bar(folder.name, step, schedule.steps, accelerator.is_main_process) as bar:
         while step < schedule.steps and not stop:
             for group in prepared.param_groups:
                 group["lr"] = schedule.rate(step)
@@ -140,6 +148,7 @@ def train(trainable: Trainable, schedule: Schedule, folder: Path, *, device: str
             prepared.zero_grad(set_to_none=True)
             step += 1
             curves.losses(sums)
+            bar.update(step, sum(sums.values()))
             if step % schedule.validate_every == 0 or step == schedule.steps:
                 wrapped.eval()
                 if accelerator.is_main_process:
@@ -197,6 +206,28 @@ def _replace(folder: Path, write: Any) -> None:
         os.replace(fresh, folder)
 
 
+class _Bar:
+    """Step, loss and remaining time on a terminal; silent elsewhere, where each validation prints a line."""
+
+    def __init__(self, name: str, step: int, steps: int, shown: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.name = name
+        self.progress = Progress(*columns, disable=not (shown and sys.stdout.isatty()))
+        self.task = self.progress.add_task(name, total=steps, completed=step)
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, step: int, loss: float) -> None:
+        self.progress.update(self.task, completed=step, description=f"{self.name}  loss {loss:.3f}")
+
+
 class _State:
     """One saved moment of a run: `state-N/` with model, optimiser and generators as safetensors, the rest as JSON."""
 
@@ -241,7 +272,7 @@ class _State:
                 shutil.rmtree(old)
 
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule) -> dict[str, Any]:
-        """Load everything and return {step, best, seconds}."""
+        """Load everything but the gradient scaler; returns {step, best, seconds, scaler}."""
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -53,7 +53,7 @@ class Residual(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Pixels [b, 3, size, size] in -1..1 to a grid of tokens [b, (size / 16) ** 2, width], row by row."""
+    """Pixels [b, 3, size, size] in -1..1 to a grid of tokens [b, (size / 16) ** 2, channels], row by row."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()

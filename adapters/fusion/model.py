@@ -43,6 +43,25 @@ class Memory:
     weights: Tensor | None = None
 
 
+class Merge(nn.Module):
+    """The image encoder's grid [b, side * side, channels] to the shared width, four neighbours to a token.
+
+    An object spreads over neighbouring tokens; read together they say what it is. An odd side is padded with zeros.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.mix = nn.Sequential(nn.Linear(4 * channels, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        side = math.isqrt(tokens.shape[1])
+        grid = self.norm(tokens).unflatten(1, (side, side))
+        grid = F.pad(grid, (0, 0, 0, side % 2, 0, side % 2))
+        half = grid.shape[1] // 2
+        return self.mix(grid.unflatten(2, (half, 2)).unflatten(1, (half, 2)).transpose(2, 3).flatten(3).flatten(1, 2))
+
+
 class Summary(nn.Module):
     """A modality's tokens pooled into a fixed number of slots by learned queries; zeros where it is missing."""
 
@@ -161,8 +180,9 @@ class FusionModel(nn.Module):
         self.text, self.image, self.audio = build_encoders(config)
         self.project = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.LayerNorm(encoder.channels), nn.Linear(encoder.channels, width))
-                for name, encoder in (("text", self.text), ("image", self.image), ("audio", self.audio))
+                "text": nn.Sequential(nn.LayerNorm(self.text.channels), nn.Linear(self.text.channels, width)),
+                "image": Merge(self.image.channels, width),
+                "audio": nn.Sequential(nn.LayerNorm(self.audio.channels), nn.Linear(self.audio.channels, width)),
             }
         )
         self.kind = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in MODALITIES})
@@ -178,21 +198,19 @@ class FusionModel(nn.Module):
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Encoded:
         """Token ids int64 [b, n] and their mask bool [b, n]."""
-        return self._place("text", self.text(ids, mask), mask)
+        return Encoded(self.project["text"](self.text(ids, mask)) + self.kind["text"], mask)
 
     def encode_image(self, pixels: Tensor, mask: Tensor | None = None) -> Encoded:
         """Pixels float [b, 3, size, size] in -1..1; `mask` bool [b] is False for rows without an image."""
-        tokens = self.image(pixels)
         if mask is None:
             mask = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-        return self._place("image", tokens, mask[:, None].expand(-1, tokens.shape[1]))
+        tokens = self.project["image"](self.image(pixels)) + self.kind["image"]
+        return Encoded(tokens, mask[:, None].expand(-1, tokens.shape[1]))
 
     def encode_audio(self, frames: Tensor, mask: Tensor) -> Encoded:
         """Log-mel frames float [b, mels, t] and their mask bool [b, t], all False for rows without a clip."""
-        return self._place("audio", *self.audio(frames, mask))
-
-    def _place(self, name: str, tokens: Tensor, mask: Tensor) -> Encoded:
-        return Encoded(self.project[name](tokens) + self.kind[name], mask)
+        tokens, mask = self.audio(frames, mask)
+        return Encoded(self.project["audio"](tokens) + self.kind["audio"], mask)
 
     def fuse(self, parts: dict[str, Encoded]) -> Memory:
         """The fused tokens and, beside them, each modality's own; in the order text, image, audio."""

@@ -107,22 +107,20 @@ class Encoders:
 
 
 class _FusionLosses(nn.Module):
-    """The model with its losses; the two encoders that were trained before stay as they are."""
+    """The model with its losses; `freeze` keeps the encoders of image and audio as they come."""
 
     def __init__(self, config: FusionConfig, freeze: bool) -> None:
         super().__init__()
         self.model = FusionModel(config)
         self.reader = VectorReader(config.width)
-        self.freeze = freeze
         if freeze:
             self.model.image.requires_grad_(False)
             self.model.audio.requires_grad_(False)
 
     def train(self, mode: bool = True) -> _FusionLosses:
         super().train(mode)
-        if self.freeze:
-            self.model.image.eval()
-            self.model.audio.eval()
+        # Batch statistics of the few pictures in a step would blur what was learned on many.
+        self.model.image.eval()
         return self
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
@@ -274,7 +272,7 @@ class Fusion:
         heard = [None if c is None else sound_to_frames(soxr.resample(c, RATE, rate), self.config) for c in clips]
         return pad_frames(heard, self.config.audio["mels"])
 
-    def validate(self, device: torch.device, count: int = 120) -> dict[str, float]:
+    def validate(self, device: torch.device, count: int = 64) -> dict[str, float]:
         asked = lessons.examine(count, spoken=True)
         answers: list[str] = []
         for start in range(0, len(asked), 128):

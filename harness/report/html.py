@@ -104,14 +104,12 @@ def _table(table: Table) -> str:
 
 def _example(example: Example, words: Words) -> str:
     asked = example.asked
-    facts = [
-        asked.id,
-        *(f"{key}: {value}" for key, value in asked.slices.items()),
-        *(Path(medium).name for medium in asked.media),
-    ]
+    title = asked.question or asked.id
+    facts = [asked.id, *(f"{key}: {value}" for key, value in asked.slices.items())]
+    facts = [fact for fact in dict.fromkeys([*facts, *(Path(medium).name for medium in asked.media)]) if fact != title]
     pictures = [uri for key in asked.media if (uri := data_uri(key, example.media))]
     lines = [f'<div class="pictures">{"".join(_picture(uri) for uri in pictures)}</div>'] if pictures else []
-    lines += [f"<h5><bdi>{_text(formats.clean(asked.question or asked.id, 300))}</bdi></h5>"]
+    lines += [f"<h5><bdi>{_text(formats.clean(title, 300))}</bdi></h5>"]
     lines.append(f'<p class="ids">{" · ".join(f"<bdi>{_text(formats.clean(fact, 120))}</bdi>" for fact in facts)}</p>')
     if asked.choices:
         lines.append(

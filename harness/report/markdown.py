@@ -65,7 +65,8 @@ def _block(block: Block, words: Words) -> str:
 
 def _example(example: Example, words: Words) -> str:
     asked = example.asked
-    lines = [f"**{escape(formats.clean(asked.question or asked.id, 300))}** ({escape(asked.id)})", ""]
+    beside = f" ({escape(asked.id)})" if asked.question else ""
+    lines = [f"**{escape(formats.clean(asked.question or asked.id, 300))}**{beside}", ""]
     if asked.choices:
         lines.append(f"- {words('choices_are')}: {escape(formats.clean(' / '.join(asked.choices), 300))}")
     if asked.references:

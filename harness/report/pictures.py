@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import heapq
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +41,13 @@ def keep(samples: Iterable[Sample], folder: Path) -> None:
             (folder / (file_stem(medium.key) + ending)).write_bytes(encoded)
 
 
-def data_uri(key: str, folder: Path | None) -> str | None:
-    """The image `key` as a data: address, from its own file or the copies in `folder`; None where there is neither."""
+def data_uri(key: str, folders: Sequence[Path]) -> str | None:
+    """The image `key` as a data: address, from its own file or a copy in `folders`; None where there is neither."""
     path = Path(key)
     if path.suffix.lower() in _ENDINGS and path.is_file():
         image = _small(Media("image", key, path))
         return None if image is None else _uri(*_encoded(image))
-    copies = [folder / (file_stem(key) + ending) for ending in _KINDS] if folder is not None else []
+    copies = [folder / (file_stem(key) + ending) for folder in folders for ending in _KINDS]
     return next((_uri(copy.suffix, copy.read_bytes()) for copy in copies if copy.is_file()), None)
 
 

@@ -43,8 +43,8 @@ class Example:
     asked: Record
     """Any model's record: question, references, choices, slices."""
     replies: tuple[Reply, ...]
-    media: Path | None = None
-    """Where copies of its images may be (see `pictures`)."""
+    media: tuple[Path, ...] = ()
+    """Folders in which copies of its images may be (see `pictures`)."""
 
 
 def examples(group: Group) -> list[Example]:
@@ -125,8 +125,8 @@ def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Exa
         for key, labels in given.items()
     ]
     replies.sort(key=lambda reply: (reply.right is not True, reply.record.error is not None, -len(reply.models)))
-    folder = next((cell.folder for cell in group.models if cell.folder), None)
-    return Example(replies[0].record, tuple(replies), folder.parents[2] / "media" if folder else None)
+    folders = dict.fromkeys(cell.folder.parents[2] / "media" for cell in group.models if cell.folder)
+    return Example(replies[0].record, tuple(replies), tuple(folders))
 
 
 def _choose(found: Sequence[Example]) -> list[Example]:

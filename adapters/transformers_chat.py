@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.transformers_base import Tensors, TransformersAdapter
 from adapters.transformers_decoding import (
     choice_likelihoods,
+    choice_tokens,
     count_tokens,
     generate_greedily,
     plain_generate,
@@ -76,7 +77,7 @@ class ChatModel(TransformersAdapter):
         )
         choices = []
         if route == "rank":
-            choices = [[self.tokenizer(c, add_special_tokens=False).input_ids for c in r.choices] for r in requests]
+            choices = [choice_tokens(self.tokenizer, request.choices) for request in requests]
         return Prompts(self.to_host(tensors), max(r.max_new_tokens for r in requests), choices)
 
     def _content(self, request: Request) -> list[dict[str, Any]]:

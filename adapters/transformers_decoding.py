@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import SampleError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -94,6 +96,14 @@ def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[i
     """Tokens of each generated row [n, length], the `stop` that ended it included, padding behind it not."""
     stops = {stop} if isinstance(stop, int) else set(stop or ())
     return [next((i + 1 for i, token in enumerate(row) if token in stops), len(row)) for row in rows.tolist()]
+
+
+def choice_tokens(tokenizer: Any, choices: Sequence[str]) -> list[list[int]]:
+    """Token ids of each choice, without special tokens; raises SampleError for a choice that has none."""
+    tokens = [tokenizer(choice, add_special_tokens=False).input_ids for choice in choices]
+    if not all(tokens):
+        raise SampleError(f"A choice is empty: {', '.join(map(repr, choices))}.")
+    return tokens
 
 
 def choice_likelihoods(

@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adapters.transformers_base import Tensors, TransformersAdapter, context_length, one_image_each
-from adapters.transformers_decoding import choice_likelihoods, count_tokens, generate_greedily, use_greedy_decoding
+from adapters.transformers_decoding import (
+    choice_likelihoods,
+    choice_tokens,
+    count_tokens,
+    generate_greedily,
+    use_greedy_decoding,
+)
 from harness.records import Answer, Request, Route
 
 if TYPE_CHECKING:
@@ -97,7 +103,7 @@ class Prompted(TransformersAdapter):
     def _choices(self, request: Request) -> list[list[int]]:
         # The prompt ends in a word or a colon, so an answer in a spaced script begins with a space.
         space = "" if request.language == "zh" else " "
-        return [self.tokenizer(space + c, add_special_tokens=False).input_ids for c in request.choices]
+        return choice_tokens(self.tokenizer, [space + choice for choice in request.choices])
 
     def generate(self, inputs: Prompts) -> list[Answer]:
         """Greedy answers. Families differ in whether `generate` repeats the prompt: where it does, it is cut off."""

@@ -111,6 +111,11 @@ def test_a_choice_of_one_token_and_a_longer_one_are_both_averages(chat):
     assert (scores < 0).all()
 
 
+def test_an_empty_choice_is_the_samples_own_error(chat):
+    with pytest.raises(SampleError, match="A choice is empty: 'yes', ''"):
+        chat.prepare([Request((picture(), "what is it?"), choices=("yes", ""))], "rank")
+
+
 def test_more_choices_than_are_scored_at_a_time_are_all_scored(chat, monkeypatch):
     request = Request((picture(), "which?"), choices=tuple(f"word {i}" for i in range(11)))
     whole = chat.rank(chat.prepare([request, request], "rank"))

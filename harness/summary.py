@@ -120,7 +120,7 @@ class _Group:
             cell["latency"] |= {name: measured[name] for name in ("phases_ms", "n", "tokens_out") if name in measured}
             cell["latency"] |= {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
             cell["latency"]["batch_size"] = cell.pop("batch_size", None)
-            cell["note"] = outcome.get("note", "")
+        cell["note"] = outcome.get("note", "")
 
     def _fill(self, cell: dict[str, Any], scored: Sequence[Scored]) -> None:
         """Headline, metrics with intervals, definitions, clusters."""

@@ -109,8 +109,9 @@ class Encoders:
 class _FusionLosses(nn.Module):
     """The model with its losses; `freeze` keeps the encoders of image and audio as they come."""
 
-    def __init__(self, config: FusionConfig, freeze: bool) -> None:
+    def __init__(self, config: FusionConfig, freeze: bool, weights: Mapping[str, float]) -> None:
         super().__init__()
+        self.weights = weights
         self.model = FusionModel(config)
         self.reader = VectorReader(config.width)
         if freeze:
@@ -125,8 +126,8 @@ class _FusionLosses(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         image = self.model.encode_image(batch["pixels"])
-        losses = {"name": 0.3 * naming_loss(self._cells(image), batch["words"])}
-        for name, weight in (("ask", 1.0), ("tell", 1.0), ("hear", 0.5)):
+        losses = {"name": naming_loss(self._cells(image), batch["words"])}
+        for name in ("ask", "tell", "hear"):
             parts = {
                 "text": self.model.encode_text(batch[f"{name}_ids"], batch[f"{name}_mask"]),
                 "image": image.rows(batch[f"{name}_rows"]),
@@ -134,8 +135,9 @@ class _FusionLosses(nn.Module):
             if name == "hear":
                 parts["audio"] = self.model.encode_audio(batch["frames"], batch["frames_mask"])
             parts = self._drop(parts) if name != "tell" else parts
-            losses[name] = weight * self._answer(self.model.fuse(parts), batch[f"{name}_answers"])
-        return losses | self._contrast(image.rows(batch["match_rows"]), batch)
+            losses[name] = self._answer(self.model.fuse(parts), batch[f"{name}_answers"])
+        losses |= self._contrast(image.rows(batch["match_rows"]), batch)
+        return {name: self.weights[name] * loss for name, loss in losses.items()}
 
     def _cells(self, image: Encoded) -> Tensor:
         """What the image's own tokens in each cell say in the decoder's words: logits [b, 4, vocabulary]."""
@@ -178,14 +180,22 @@ class _FusionLosses(nn.Module):
         scores = scores.masked_fill(same, -1e4)
         own = torch.arange(len(scores), device=scores.device)
         return {
-            "match": 0.25 * (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)),
-            "recall": 0.25 * (self.reader(first, batch["labels"]) + self.reader(second, batch["labels"])),
+            "match": F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own),
+            "recall": self.reader(first, batch["labels"]) + self.reader(second, batch["labels"]),
         }
 
 
+WEIGHTS = {"ask": 1.0, "tell": 1.0, "hear": 0.5, "name": 0.3, "match": 0.25, "recall": 0.25}
+"""Of the losses: answers, captions, answers about a clip, words for image tokens, contrast, telling objects back."""
+
+
 class Fusion:
-    """Trains one fusion model (harness.training.Trainable): the pocket size, beginning with the encoders in folder
-    `encoders`, or the base size, around the pretrained `backbones` {"text", "image", "audio"} (folders or hub ids)."""
+    """Trains one fusion model (harness.training.Trainable).
+
+    The pocket size begins with the encoders in folder `encoders`, or with the checkpoint in `start` (without its
+    fusion where `fresh_fusion`); the base size is built around pretrained `backbones` {"text", "image", "audio"}:
+    folders or hub ids, and for the image a name that timm knows.
+    """
 
     def __init__(
         self,
@@ -196,7 +206,11 @@ class Fusion:
         closeups: int = 8,
         listening: int = 8,
         questions: int = 4,
+        captions: int = 16,
         freeze: bool = True,
+        start: Path | None = None,
+        fresh_fusion: bool = True,
+        weights: Mapping[str, float] | None = None,
         **sizes: Any,
     ) -> None:
         if backbones:
@@ -207,12 +221,18 @@ class Fusion:
         else:
             self.tokenizer = tokenizer_for(lessons.corpus())
             self.config = FusionConfig(fusion=fusion, vocabulary=self.tokenizer.get_vocab_size(), **sizes)  # type: ignore
-        self.scenes, self.closeups, self.listening, self.questions = scenes, closeups, listening, questions
-        self.module = _FusionLosses(self.config, freeze)
+        self.scenes, self.closeups, self.listening = scenes, closeups, listening
+        self.questions, self.captions = questions, captions
+        self.module = _FusionLosses(self.config, freeze, WEIGHTS | dict(weights or {}))
         if backbones:
             from adapters.fusion.backbones import load_pretrained
 
             load_pretrained(self.module.model, **backbones)
+        if start:
+            kept = load_file(start / "model.safetensors")
+            if fresh_fusion:
+                kept = {name: value for name, value in kept.items() if not name.startswith("fusion.")}
+            self.module.model.load_state_dict(kept, strict=False)
         if encoders:
             self.module.model.load_state_dict(load_file(encoders / "model.safetensors"), strict=False)
         self.module.model.image.to(memory_format=torch.channels_last)
@@ -226,7 +246,8 @@ class Fusion:
         hear: list[tuple[int, Lesson]] = []
         for row, scene in enumerate(scenes):
             ask += [(row, lesson) for lesson in lessons.question_lessons(scene, rng, self.questions)]
-            tell.append((row, lessons.caption_lesson(scene, LANGUAGES[row % 2])))
+            if row < self.captions:
+                tell.append((row, lessons.caption_lesson(scene, LANGUAGES[row % 2])))
         for row, scene in enumerate(closeups, len(scenes)):
             ask.append((row, lessons.closeup_lesson(scene, LANGUAGES[row % 2])))
         for row, scene in enumerate(listening, len(scenes) + len(closeups)):

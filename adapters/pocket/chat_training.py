@@ -38,12 +38,16 @@ class _ChatLosses(nn.Module):
     ) -> dict[str, Tensor]:
         # Eager attention (faster to train than the fused kernel at these lengths, on a CPU) adds its mask.
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
-        hidden = self.model.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
+        states = self.model.model(**inputs, attention_mask=mask, use_cache=False, output_hidden_states=True)
+        hidden = states.last_hidden_state
+        # As they enter the language model, and as they leave it: what a token is must be readable from the first layer.
+        shown = F.rms_norm(states.hidden_states[0][:, self.cells], hidden.shape[-1:])
         learned = targets != IGNORED
         loss = F.cross_entropy(self.model.lm_head(hidden[learned]).float(), targets[learned], reduction="none")
         return {
             "answer": (loss * weights[learned]).sum() / weights[learned].sum(),
             "name": 0.3 * naming_loss(self.model.lm_head(hidden[:, self.cells]), words),
+            "show": 0.3 * naming_loss(self.model.lm_head(shown), words),
         }
 
 

@@ -141,15 +141,14 @@ def choice_likelihoods(
 @contextmanager
 def _rope_deltas(model: Any, rows: torch.Tensor) -> Iterator[None]:
     """Families with multimodal rotary positions keep an offset for each row beside the cache: repeat it likewise."""
-    owner = getattr(model, "model", model)
-    deltas = getattr(owner, "rope_deltas", None)
-    if deltas is not None:
-        owner.rope_deltas = deltas[rows]
+    kept = [(part, part.rope_deltas) for part in model.modules() if getattr(part, "rope_deltas", None) is not None]
+    for part, deltas in kept:
+        part.rope_deltas = deltas[rows]
     try:
         yield
     finally:
-        if deltas is not None:
-            owner.rope_deltas = deltas
+        for part, deltas in kept:
+            part.rope_deltas = deltas
 
 
 def _continued(

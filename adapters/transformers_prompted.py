@@ -4,8 +4,9 @@
 those whose language model is one with the whole (PaliGemma), so that choices can be ranked as well. `Git` and `Blip`
 build their prompts themselves, because their processors add an end mark behind a prompt that is to be continued.
 
-Some models attend to padding (BLIP's answer decoder takes no mask of the question, Kosmos-2 counts it as positions),
-and then an answer depends on the batch it was in. For these, `unpadded` runs prompts of equal length together.
+Some models attend to padding (BLIP's answer decoder takes no mask of the question, Kosmos-2 counts it as positions, GIT
+does so in older versions of the library), and then an answer depends on the batch it was in. For these, `unpadded` runs
+prompts of equal length together.
 """
 
 from __future__ import annotations
@@ -158,6 +159,8 @@ class Kosmos2(Prompted):
 
 class Git(PromptedDecoder):
     """GIT: [CLS] and the question without an end mark, which it continues with the answer."""
+
+    unpadded = True
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         return _open_prompts(self, images, prompts, self.tokenizer.cls_token_id, [])

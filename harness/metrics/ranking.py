@@ -21,7 +21,9 @@ DEPTH = 10
 _HAIR = 4e-6
 """Relative to the largest norms: wider than any rounding of a float32 product."""
 _TIE = 1e-12
-_PAIRS = 4096
+_GROUPS = 16
+_PAIRS = 256
+"""Pairs computed again at once: their float64 copies fit the cache."""
 
 
 @dataclass
@@ -132,10 +134,11 @@ def _dots(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
 
 
 def _product(b: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from a block of rows to its scores with all of `b`, float32."""
+    """A function from a block of rows to its scores with all of `b`, float32; each call overwrites the last."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
-        return lambda block: block @ b.T
+        buffer = np.empty((ROWS, len(b)), dtype=np.float32)
+        return lambda block: np.matmul(block, b.T, out=buffer[: len(block)])
     other = torch.from_numpy(b).to("cuda").T
     return lambda block: (torch.from_numpy(block).to("cuda") @ other).cpu().numpy()
 
@@ -151,28 +154,53 @@ def _side(query: np.ndarray, item: np.ndarray, score: np.ndarray, queries: int) 
 
 def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.ndarray, b: np.ndarray) -> None:
     """Count, for the queries that are this block's rows, what stands ahead of their positives."""
+
+    def count(entry: int, others: np.ndarray, items: np.ndarray, own: np.ndarray) -> int:
+        """Of `others` (scores of `items`, with positives' scores `own` among them) those ahead of an entry."""
+        low, high = np.float32(side.score[entry] - hair), np.float32(side.score[entry] + hair)
+        maybe = np.count_nonzero(others >= low) - np.count_nonzero(own >= low)
+        surely = np.count_nonzero(others >= high) - np.count_nonzero(own >= high) if maybe else 0
+        if maybe != surely and low > -np.inf:
+            query = side.query[entry]
+            near = items[(others >= low) & (others < high)]
+            near = np.setdiff1d(near, side.item[side.start[query] : side.start[query + 1]])
+            exact = _dots(a, b, np.full(len(near), query), near)
+            surely += np.count_nonzero(exact >= side.score[entry] - _TIE)
+        return surely
+
+    everything = np.arange(block.shape[1])
+    edges = side.start[start : start + len(block) + 1].tolist()
     for i, scores in enumerate(block):
-        first, last = int(side.start[start + i]), int(side.start[start + i + 1])
-        items = side.item[first:last]
-        own = scores[items]
-        for entry in range(first, last):
-            if entry == first + 1 and side.ahead[first] == 0:
-                # Nothing is ahead of the best; often nothing is ahead of the worst either, and one count tells.
-                low = np.float32(side.score[last - 1] - hair)
-                if np.count_nonzero(scores >= low) == np.count_nonzero(own >= low):
-                    break
-            least = side.score[entry]
-            low, high = np.float32(least - hair), np.float32(least + hair)
-            maybe = np.count_nonzero(scores >= low) - np.count_nonzero(own >= low)
-            surely = np.count_nonzero(scores >= high) - np.count_nonzero(own >= high) if maybe else 0
-            if maybe != surely and least > -np.inf:
-                near = np.flatnonzero((scores >= low) & (scores < high))
-                near = near[~np.isin(near, items)]
-                exact = _dots(a, b, np.full(len(near), start + i), near)
-                surely = maybe - np.count_nonzero(exact < least - _TIE)
-            side.ahead[entry] = surely
-            if surely >= DEPTH:
+        first, last = edges[i], edges[i + 1]
+        if first == last:
+            continue
+        own = scores[side.item[first:last]]
+        side.ahead[first] = count(first, scores, everything, own)
+        if last - first == 1 or side.ahead[first] >= DEPTH:
+            continue
+        if side.ahead[first] == 0:
+            low = np.float32(side.score[last - 1] - hair)
+            if np.count_nonzero(scores >= low) == np.count_nonzero(own >= low):
+                continue  # nothing is ahead of the worst positive either
+        # The other positives matter only above the score that DEPTH others reach: few items are left to look at.
+        floor = _reached_by(scores, DEPTH + last - first) - hair
+        least = np.float32(floor - hair)
+        items = np.flatnonzero(scores >= least)
+        others, own = scores[items], own[own >= least]
+        for entry in range(first + 1, last):
+            below = side.score[entry] < floor
+            side.ahead[entry] = DEPTH if below else count(entry, others, items, own)
+            if side.ahead[entry] >= DEPTH:
                 break
+
+
+def _reached_by(scores: np.ndarray, count: int) -> float:
+    """A high score that at least `count` items reach; -inf where there are few items."""
+    width = len(scores) // _GROUPS
+    if width <= count:
+        return -np.inf
+    best = scores[: width * _GROUPS].reshape(_GROUPS, width).max(axis=0)
+    return float(np.partition(best, -count)[-count])
 
 
 def _count_columns(block: np.ndarray, start: int, side: _Side, hair: float, a: np.ndarray, b: np.ndarray) -> None:
@@ -243,9 +271,6 @@ def _ranking(side: _Side, queries: int, gallery: int, top: np.ndarray) -> Rankin
 
 
 # First items ----------------------------------------------------------------------------------------------------------
-
-_GROUPS = 16
-
 
 def _first(block: np.ndarray, k: int) -> np.ndarray:
     """The k best columns of each row, best first."""

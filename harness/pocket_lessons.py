@@ -119,9 +119,9 @@ def question_lesson(scene: Scene, language: Language, rng: np.random.Generator, 
     return Lesson(template.format(question=question.question), question.answer, category, language, question.spoken)
 
 
-def question_lessons(scene: Scene, rng: np.random.Generator, count: int) -> list[Lesson]:
-    """`count` questions about a scene, their categories and languages drawn evenly."""
-    categories = [c for c in pocket_text.CATEGORIES if c != "relation" or len(scene.objects) > 2]
+def question_lessons(scene: Scene, rng: np.random.Generator, count: int, more: Sequence[str] = ()) -> list[Lesson]:
+    """`count` questions about a scene, their categories and languages drawn evenly, those in `more` more often."""
+    categories = [c for c in (*pocket_text.CATEGORIES, *more) if c != "relation" or len(scene.objects) > 2]
     order = [categories[i % len(categories)] for i in rng.permutation(max(count, len(categories)))[:count]]
     lessons = [question_lesson(scene, LANGUAGES[int(rng.integers(2))], rng, category) for category in order]
     return [lesson for lesson in lessons if lesson is not None]

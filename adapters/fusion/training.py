@@ -207,6 +207,7 @@ class Fusion:
         listening: int = 8,
         questions: int = 4,
         captions: int = 16,
+        more: Sequence[str] = (),
         freeze: bool = True,
         start: Path | None = None,
         fresh_fusion: bool = True,
@@ -222,7 +223,7 @@ class Fusion:
             self.tokenizer = tokenizer_for(lessons.corpus())
             self.config = FusionConfig(fusion=fusion, vocabulary=self.tokenizer.get_vocab_size(), **sizes)  # type: ignore
         self.scenes, self.closeups, self.listening = scenes, closeups, listening
-        self.questions, self.captions = questions, captions
+        self.questions, self.captions, self.more = questions, captions, more
         self.module = _FusionLosses(self.config, freeze, WEIGHTS | dict(weights or {}))
         if backbones:
             from adapters.fusion.backbones import load_pretrained
@@ -245,7 +246,7 @@ class Fusion:
         tell: list[tuple[int, Lesson]] = []
         hear: list[tuple[int, Lesson]] = []
         for row, scene in enumerate(scenes):
-            ask += [(row, lesson) for lesson in lessons.question_lessons(scene, rng, self.questions)]
+            ask += [(row, lesson) for lesson in lessons.question_lessons(scene, rng, self.questions, self.more)]
             if row < self.captions:
                 tell.append((row, lessons.caption_lesson(scene, LANGUAGES[row % 2])))
         for row, scene in enumerate(closeups, len(scenes)):

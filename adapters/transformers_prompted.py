@@ -4,9 +4,8 @@
 those whose language model is one with the whole (PaliGemma), so that choices can be ranked as well. `Git` and `Blip`
 build their prompts themselves, because their processors add an end mark behind a prompt that is to be continued.
 
-Some models attend to padding (BLIP's answer decoder takes no mask of the question, Kosmos-2 counts it as positions, GIT
-does so in older versions of the library), and then an answer depends on the batch it was in. For these, `unpadded` runs
-prompts of equal length together.
+Some models attend to padding (BLIP's answer decoder takes no mask of the question, Kosmos-2 counts it as positions),
+and then an answer depends on the batch it was in. For these, `unpadded` runs prompts of equal length together.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from adapters.transformers_decoding import (
     generate_greedily,
     use_greedy_decoding,
 )
+from harness.errors import UserError
 from harness.records import Answer, Request, Route
 
 if TYPE_CHECKING:
@@ -160,7 +160,16 @@ class Kosmos2(Prompted):
 class Git(PromptedDecoder):
     """GIT: [CLS] and the question without an end mark, which it continues with the answer."""
 
-    unpadded = True
+    def load(self, device: str, clock: Clock) -> None:
+        import transformers
+        from packaging.version import Version
+
+        if Version(transformers.__version__) < Version("5.18"):
+            raise UserError(
+                f"GIT decodes wrongly with its cache in transformers {transformers.__version__}: update transformers "
+                "to 5.18 or later, or leave this model out."
+            )
+        super().load(device, clock)
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         return _open_prompts(self, images, prompts, self.tokenizer.cls_token_id, [])

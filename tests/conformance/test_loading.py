@@ -133,6 +133,12 @@ def test_a_checkpoint_of_another_family_is_an_error(clip_folder, chat_folder):
         load(TransformersDual, chat_folder)
 
 
+def test_git_is_refused_where_the_library_decodes_it_wrongly(chat_folder, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "5.17.0")
+    with pytest.raises(UserError, match=r"GIT decodes wrongly with its cache in transformers 5\.17\.0: update"):
+        load(Git, chat_folder)
+
+
 def test_decoding_settings_of_a_checkpoint_are_replaced_by_greedy_ones(chat_folder, tmp_path):
     folder = shutil.copytree(chat_folder, tmp_path / "sampling")
     settings = json.loads((folder / "generation_config.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,10 @@ class SiglipDual(Dual):
         config = t.SiglipConfig(text_config=text, vision_config=vision_settings())
         super().__init__(t.SiglipModel(config), tok)
         transplant(self.model.vision_model, tower, {})
+        with torch.no_grad():
+            # Where SigLIP begins (Zhai et al. 2023), so that the many negatives do not drown the first steps.
+            self.model.logit_scale.fill_(math.log(10))
+            self.model.logit_bias.fill_(-10)
 
     def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         made = self.tokenizer(

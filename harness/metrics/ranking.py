@@ -166,7 +166,7 @@ def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.n
             near = np.setdiff1d(near, side.item[side.start[query] : side.start[query + 1]])
             exact = _dots(a, b, np.full(len(near), query), near)
             surely += np.count_nonzero(exact >= side.score[entry] - _TIE)
-        return surely
+        return int(surely)
 
     everything = np.arange(block.shape[1])
     edges = side.start[start : start + len(block) + 1].tolist()

@@ -47,8 +47,9 @@ def retrieval(images=5_000, texts=25_000, d=512):
         for start in range(0, images, ROWS):
             a[start : start + ROWS] @ b.T
 
-    bare = timed(product)
-    ranks = timed(lambda: rank_both(a, b, pairs))
+    # In turn, the best of three each: a neighbour on the machine slows either.
+    rounds = [(timed(product), timed(lambda: rank_both(a, b, pairs))) for _ in range(3 if images <= 5_000 else 1)]
+    bare, ranks = map(min, zip(*rounds, strict=True))
     memory = peak_gb()
     first = timed(lambda: rank_both(a, b, pairs, top=10))
     recall = (rank_both(a, b, pairs)[1].rank == 1).mean() if images <= 5_000 else np.nan

@@ -165,8 +165,8 @@ def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are
     if planned.left_out:
         reasons = sorted({entry["reason"].split(";")[0] for entry in planned.left_out})
         console.print(
-            f"{len(planned.left_out)} models are left out ({reasons[0]}{', …' if len(reasons) > 1 else ''}); "
-            "`harness list models` shows them.",
+            f"{len(planned.left_out)} models left out ({reasons[0]}{', …' if len(reasons) > 1 else ''}); "
+            "`harness list models` names them.",
             highlight=False,
         )
     done = driver.run(planned, folder, Progress(console))

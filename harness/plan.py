@@ -117,9 +117,9 @@ def _unavailable(spec: ModelSpec, memory: int, dtype: str) -> str:
     """Why a model is not run unasked: empty if it can be."""
     needs = (spec.parameters or 0) * 1e6 * (4 if dtype == "float32" else 2)
     if not on_this_machine(spec):
-        return "its weights are not on this machine"
+        return "weights not on this machine"
     if needs > MEMORY_SHARE * memory:
-        return f"its weights take {needs / 2**30:.0f} GiB in {dtype}; {memory / 2**30:.0f} GiB of memory are there"
+        return f"weights take {needs / 2**30:.0f} GiB in {dtype}; {memory / 2**30:.0f} GiB of memory are there"
     return ""
 
 

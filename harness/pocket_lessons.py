@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.records import Language
 from harness.sources import pocket_scenes, pocket_speech, pocket_text
-from harness.sources.pocket_scenes import COLOURS, KINDS, SIZES, Scene, Stream
+from harness.sources.pocket_scenes import COLOURS, KINDS, SIZES, Object, Scene, Stream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,8 @@ class Lesson:
     language: Language
     spoken: int | None = None
     """The digit that the clip speaks, where there is one."""
+    about: Object | None = None
+    """The object that the question names, where it names one that is there."""
 
 
 @cache
@@ -91,6 +93,24 @@ def cell_words(scenes: Sequence[Scene], tokens: Callable[[str], Sequence[int]]) 
     return rows
 
 
+def about_labels(taught: Sequence[Lesson]) -> torch.Tensor:
+    """Int64 [n, 3]: kind, colour and position of the object that each question is about; -1 for what is not told.
+
+    The kind of a digit that is spoken is told even where the picture does not have it: it can be heard.
+    """
+    import torch
+
+    rows = []
+    for lesson in taught:
+        row = [-1, -1, -1]
+        if lesson.spoken is not None:
+            row[0] = lesson.spoken
+        if (thing := lesson.about) is not None:
+            row = [KINDS.index(thing.kind), list(COLOURS).index(thing.colour), thing.position]
+        rows.append(row)
+    return torch.tensor(rows).view(-1, 3)
+
+
 def caption_lesson(scene: Scene, language: Language) -> Lesson:
     return Lesson(prompts()["captioning"][language], pocket_text.caption(scene, language), "caption", language)
 
@@ -116,7 +136,8 @@ def question_lesson(scene: Scene, language: Language, rng: np.random.Generator, 
     found = [q for q in found if q.form == form]
     question = found[int(rng.integers(len(found)))]
     template = prompts()["vqa"][language]
-    return Lesson(template.format(question=question.question), question.answer, category, language, question.spoken)
+    prompt = template.format(question=question.question)
+    return Lesson(prompt, question.answer, category, language, question.spoken, question.about)
 
 
 def question_lessons(scene: Scene, rng: np.random.Generator, count: int, more: Sequence[str] = ()) -> list[Lesson]:

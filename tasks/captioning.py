@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.metrics.captions import caption_scores
-
 from harness.config.specs import PromptSpec
 from harness.dataset import Dataset
 from harness.metrics import Scored, vqa
+from harness.metrics.captions import caption_scores
 from harness.metrics.hygiene import answer_hygiene
 from harness.records import Record, Request, Route, Sample
 from harness.task import Scoring, Task

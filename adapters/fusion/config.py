@@ -36,7 +36,7 @@ class FusionConfig:
     max_answer: int = 80
     text: dict[str, Any] = field(default_factory=lambda: {"layers": 2})
     """{"layers"} for the pocket encoder, or {"backbone": a transformers config as a dict}."""
-    image: dict[str, Any] = field(default_factory=lambda: {"size": 64, "widths": [32, 64, 96, 96]})
+    image: dict[str, Any] = field(default_factory=lambda: {"size": 64, "widths": [32, 64, 96, 72]})
     """{"size", "widths"} for the pocket ResNet, or {"size", "mean", "std"} and "timm" (a name) or "backbone"."""
     audio: dict[str, Any] = field(default_factory=lambda: {"rate": 8000, "mels": 40, "widths": [64, 96, 128]})
     """{"rate" (Hz), "mels", "widths"} for the pocket encoder, or {"rate", "mels", "backbone": a config as a dict}."""

@@ -41,6 +41,8 @@ class Memory:
     tokens: Tensor
     mask: Tensor
     weights: Tensor | None = None
+    fused: int = 0
+    """How many of the tokens, the first ones, come from the fusion; the others are the modalities' own."""
 
 
 class Merge(nn.Module):
@@ -218,7 +220,7 @@ class FusionModel(nn.Module):
         fused = self.fusion(parts)
         tokens = torch.cat([fused.tokens, *(x.tokens for x in parts.values())], 1)
         mask = torch.cat([fused.mask, *(x.mask for x in parts.values())], 1)
-        return Memory(self.norm(tokens), mask, fused.weights)
+        return Memory(self.norm(tokens), mask, fused.weights, fused.tokens.shape[1])
 
     def pooled(self, memory: Memory) -> Tensor:
         """The memory pooled by one learned query and projected: [b, width], not normalised."""

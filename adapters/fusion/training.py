@@ -24,7 +24,7 @@ from adapters.fusion.model import Encoded, FusionModel, Memory
 from adapters.fusion.processing import answers_to_ids, normalise_pixels, pad_frames, sound_to_frames, texts_to_ids
 from harness import pocket_lessons as lessons
 from harness.checkpoint import locate
-from harness.pocket_dense import GridReader, VectorReader, naming_loss, read_accuracy
+from harness.pocket_dense import AboutReader, GridReader, VectorReader, naming_loss, read_accuracy
 from harness.pocket_lessons import LANGUAGES, Lesson
 from harness.sources.pocket_scenes import Scene
 from harness.sources.pocket_speech import RATE
@@ -114,6 +114,7 @@ class _FusionLosses(nn.Module):
         self.weights = weights
         self.model = FusionModel(config)
         self.reader = VectorReader(config.width)
+        self.about = AboutReader(config.width)
         if freeze:
             self.model.image.requires_grad_(False)
             self.model.audio.requires_grad_(False)
@@ -134,16 +135,23 @@ class _FusionLosses(nn.Module):
             }
             if name == "hear":
                 parts["audio"] = self.model.encode_audio(batch["frames"], batch["frames_mask"])
-            parts = self._drop(parts) if name != "tell" else parts
-            losses[name] = self._answer(self.model.fuse(parts), batch[f"{name}_answers"])
+            memory = self.model.fuse(parts if name == "tell" else self._drop(parts))
+            losses[name] = self._answer(memory, batch[f"{name}_answers"])
+            if name != "tell":
+                losses[f"{name}_about"] = self.about(self._fused(memory), batch[f"{name}_about"])
         losses |= self._contrast(image.rows(batch["match_rows"]), batch)
-        return {name: self.weights[name] * loss for name, loss in losses.items()}
+        return {name: self.weights[name.removesuffix("_about")] * loss for name, loss in losses.items()}
 
     def _cells(self, image: Encoded) -> Tensor:
         """What the image's own tokens in each cell say in the decoder's words: logits [b, 4, vocabulary]."""
         side = int(image.tokens.shape[1] ** 0.5)
         grid = self.model.norm(image.tokens).transpose(1, 2).unflatten(2, (side, side))
         return F.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2) @ self.model.text.embedding.weight.T
+
+    def _fused(self, memory: Memory) -> Tensor:
+        """The mean of what comes from the fusion, [b, width]: where question and picture have met."""
+        mask = memory.mask[:, : memory.fused, None]
+        return (memory.tokens[:, : memory.fused] * mask).sum(1) / mask.sum(1).clamp(min=1)
 
     def _drop(self, parts: dict[str, Encoded]) -> dict[str, Encoded]:
         """Mask a modality of some rows (modality dropout)."""
@@ -260,6 +268,7 @@ class Fusion:
         made = {"pixels": self._pixels(shown), "words": lessons.cell_words(shown, self._tokens)}
         for name, members in (("ask", ask), ("tell", tell), ("hear", hear)):
             made[f"{name}_rows"] = torch.tensor([row for row, _ in members])
+            made[f"{name}_about"] = lessons.about_labels([lesson for _, lesson in members])
             made[f"{name}_ids"], made[f"{name}_mask"] = self._ids([lesson.prompt for _, lesson in members])
             made[f"{name}_answers"] = answers_to_ids(
                 self.tokenizer, [lesson.answer for _, lesson in members], self.config

@@ -59,7 +59,10 @@ class SmolVLM(Chat):
 
 
 def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
-    """Alibaba's Qwen3-VL: 2-D rotary positions in the tower, deepstack, interleaved multimodal rotary positions."""
+    """Alibaba's Qwen3-VL: 2-D rotary positions in the tower, interleaved multimodal rotary positions.
+
+    Without deepstack, which would take an eighth of the weights to show the language model four patches again.
+    """
     tok = tokenizer(
         CONTEXT,
         image_token="<|image_pad|>",
@@ -79,7 +82,7 @@ def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
         "patch_size": PATCH,
         "out_hidden_size": WIDTH,
         "num_position_embeddings": (SIDE // PATCH) ** 2,
-        "deepstack_visual_indexes": [LAYERS // 2],
+        "deepstack_visual_indexes": [],
     }
     text = text_settings(len(tok), head_dim=WIDTH // HEADS, rope_parameters=rope)
     config = t.Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from adapters.pocket.chat import BUILDERS
 from adapters.pocket.parts import tower_weights
+from adapters.pocket.tower import WIDTH
 from harness import pocket_lessons as lessons
-from harness.pocket_dense import naming_loss
+from harness.pocket_dense import AboutReader, naming_loss
 from harness.pocket_lessons import LANGUAGES, Lesson
 from harness.sources.pocket_scenes import SIDE, Scene, render
 
@@ -32,9 +33,17 @@ class _ChatLosses(nn.Module):
         self.model = model
         self.cells = list(cells)
         """Where the four image tokens stand in a row."""
+        self.about = AboutReader(WIDTH)
 
     def forward(
-        self, targets: Tensor, weights: Tensor, words: Tensor, mask: Tensor, **inputs: Tensor
+        self,
+        targets: Tensor,
+        weights: Tensor,
+        words: Tensor,
+        asked: Tensor,
+        about: Tensor,
+        mask: Tensor,
+        **inputs: Tensor,
     ) -> dict[str, Tensor]:
         # Eager attention (faster to train than the fused kernel at these lengths, on a CPU) adds its mask.
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
@@ -42,21 +51,32 @@ class _ChatLosses(nn.Module):
         hidden = states.last_hidden_state
         # As they enter the language model, and as they leave it: what a token is must be readable from the first layer.
         shown = F.rms_norm(states.hidden_states[0][:, self.cells], hidden.shape[-1:])
+        # Halfway the question has found its object; the layers that are left compare, count and answer.
+        middle = states.hidden_states[len(states.hidden_states) // 2]
         learned = targets != IGNORED
         loss = F.cross_entropy(self.model.lm_head(hidden[learned]).float(), targets[learned], reduction="none")
         return {
             "answer": (loss * weights[learned]).sum() / weights[learned].sum(),
             "name": 0.3 * naming_loss(self.model.lm_head(hidden[:, self.cells]), words),
             "show": 0.3 * naming_loss(self.model.lm_head(shown), words),
+            "about": 0.5 * self.about(middle[asked[:, 0], asked[:, 1]], about),
         }
 
 
 class ChatTraining:
     """Trains one chat model (harness.training.Trainable), beginning with the shared vision tower."""
 
-    def __init__(self, tower: Path, family: str, scenes: int = 28, closeups: int = 6, questions: int = 6) -> None:
+    def __init__(
+        self,
+        tower: Path,
+        family: str,
+        scenes: int = 28,
+        closeups: int = 6,
+        questions: int = 6,
+        more: Sequence[str] = (),
+    ) -> None:
         self.chat = BUILDERS[family](tower_weights(tower))
-        self.scenes, self.closeups, self.questions = scenes, closeups, questions
+        self.scenes, self.closeups, self.questions, self.more = scenes, closeups, questions, more
         self.chat.model.set_attn_implementation("eager")
         self.tokenizer = self.chat.processor.tokenizer
         blank = {"type": "image", "image": Image.new("RGB", (SIDE, SIDE))}
@@ -80,24 +100,27 @@ class ChatTraining:
         taught: list[list[Lesson]] = []
         for row, scene in enumerate(scenes):
             caption = lessons.caption_lesson(scene, LANGUAGES[row % 2])
-            taught.append([*lessons.question_lessons(scene, rng, self.questions), caption])
+            taught.append([*lessons.question_lessons(scene, rng, self.questions, self.more), caption])
         taught += [[lessons.closeup_lesson(scene, language) for language in LANGUAGES] for scene in closeups]
         packed = self._pack(taught)
         packed["words"] = lessons.cell_words([*scenes, *closeups], self._ids)
         return packed | self.chat.pictures(lessons.pixels([*scenes, *closeups]))
 
     def _pack(self, taught: Sequence[Sequence[Lesson]]) -> dict[str, Tensor]:
-        """Rows of prefix and lessons: ids, positions, targets, weights [b, n] and the mask bool [b, 1, n, n]."""
+        """Rows of prefix and lessons: ids, positions, targets, weights [b, n], mask bool [b, 1, n, n]; where each
+        question ends, `asked` [k, 2], and what it is `about` [k, 3]."""
         answer_mark = self.tokenizer.convert_tokens_to_ids("<|assistant|>")
         start = int(self.prefix_positions.max()) + 1
         rows = []
-        for row in taught:
+        ends: list[tuple[int, int]] = []
+        for at, row in enumerate(taught):
             ids, segment = list(self.prefix), [0] * len(self.prefix)
             targets, weights = [IGNORED] * len(ids), [0.0] * len(ids)
             positions: list[int] = []
             for number, lesson in enumerate(row, 1):
                 asked = [*self._ids(lesson.prompt), answer_mark]
                 said = [*self._ids(lesson.answer), self.tokenizer.eos_token_id]
+                ends.append((at, len(ids) + len(asked) - 1))
                 ids += asked + said[:-1]
                 targets += [IGNORED] * (len(asked) - 1) + said
                 weights += [0.0] * (len(asked) - 1) + [0.25 if lesson.category == "caption" else 1.0] * len(said)
@@ -122,6 +145,7 @@ class ChatTraining:
             places[:, index, len(self.prefix) : len(ids)] = torch.tensor(positions)
         alike = segments[:, :, None] == segments[:, None, :]
         seen = (alike | (segments == 0)[:, None, :]) & torch.ones(n, n, dtype=torch.bool).tril()
+        made |= {"asked": torch.tensor(ends), "about": lessons.about_labels([one for row in taught for one in row])}
         return made | {"mask": seen[:, None], "position_ids": places if self.multimodal else places[0]}
 
     def _ids(self, text: str) -> list[int]:

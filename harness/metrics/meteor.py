@@ -54,8 +54,7 @@ def meteor(predictions: Sequence[str | None], references: Sequence[Sequence[str]
     split = iter([" ".join(tokens).replace("|||", "") for tokens in tokeniser.split(texts)])
     said = [next(split) for _ in predictions]
     lines = [
-        " ||| ".join(["SCORE", *(next(split) for _ in some), text])
-        for text, some in zip(said, references, strict=True)
+        " ||| ".join(["SCORE", *(next(split) for _ in some), text]) for text, some in zip(said, references, strict=True)
     ]
     command = ["java", "-Xmx2G", "-XX:+UseSerialGC", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     done = subprocess.run(

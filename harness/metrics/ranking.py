@@ -272,6 +272,7 @@ def _ranking(side: _Side, queries: int, gallery: int, top: np.ndarray) -> Rankin
 
 # First items ----------------------------------------------------------------------------------------------------------
 
+
 def _first(block: np.ndarray, k: int) -> np.ndarray:
     """The k best columns of each row, best first."""
     n, m = block.shape

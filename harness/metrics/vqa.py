@@ -18,7 +18,7 @@ from harness.metrics.text import NUMBER_WORDS, normalise, tokens
 Predictions = Sequence[str | None]
 References = Sequence[Sequence[str]]
 
-_PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"\.(?!\d)")
 _PERIODS_REMOVED = 32
 """The official script passes re.UNICODE where re.sub takes a count."""

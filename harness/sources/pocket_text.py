@@ -19,7 +19,7 @@ question types (`category`):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.records import Language
 from harness.sources.pocket_scenes import COLOURS, KINDS, POSITIONS, Object, Scene
@@ -39,6 +39,8 @@ class Question:
     answer: str
     spoken: int | None = None
     """The digit that the clip must speak, for a question that needs one."""
+    about: Object | None = field(default=None, repr=False)
+    """The object that the question names (or its clip speaks), where it names one that is there."""
 
 
 _ZH = {
@@ -137,7 +139,8 @@ def spoken_questions(scene: Scene, language: Language, category: str | None = No
     digits = {int(thing.kind): thing for thing in scene.digits}
 
     def ask(category: str, answer: str, digit: int) -> Question:
-        return Question(category, category, _say(category, language), word(answer, language), digit)
+        text = _say(category, language)
+        return Question(category, category, text, word(answer, language), digit, digits.get(digit))
 
     asked = []
     for name in SPOKEN_CATEGORIES if category is None else (category,):
@@ -170,7 +173,7 @@ def _say(form: str, language: Language, thing: Object | None = None, **instead: 
 def _attributes(scene: Scene, language: Language, asked: str) -> list[Question]:
     """One attribute of an object that is named by one of the other two."""
     return [
-        Question(asked, form, _say(form, language, thing), word(_facts(thing)[asked], language))
+        Question(asked, form, _say(form, language, thing), word(_facts(thing)[asked], language), about=thing)
         for form in (f"{asked} by {given}" for given in ("kind", "colour", "position") if given != asked)
         if form in _TEXTS["en"]
         for thing in scene.objects
@@ -187,9 +190,8 @@ def _relations(scene: Scene, language: Language, category: str) -> list[Question
         upright = ("below", thing.position + 2) if row == 0 else ("above", thing.position - 2)
         for direction, position in (sideways, upright):
             if other := scene.at(position):
-                asked.append(
-                    Question(category, direction, _say(direction, language, thing), word(other.kind, language))
-                )
+                text = _say(direction, language, thing)
+                asked.append(Question(category, direction, text, word(other.kind, language), about=thing))
     return asked
 
 
@@ -206,6 +208,7 @@ def _claims(scene: Scene, language: Language, category: str) -> list[Question]:
             f"{first} and {second}",
             _say(f"{first} and {second}", language, thing, **{second: _facts(other)[second]}),
             word("yes" if thing is other else "no", language),
+            about=thing,
         )
         for first, second in (("kind", "colour"), ("kind", "position"), ("colour", "position"))
         for thing in scene.objects

@@ -100,7 +100,7 @@ def test_the_python_tokeniser_cuts_coco_captions_as_the_java_one_does():
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ('A man\'s dog isn\'t "big".', "a man 's dog is n't '' big '' ."),
+        ("A man's dog isn't \"big\".", "a man 's dog is n't '' big '' ."),
         ("I can't, we'll, they've", "i ca n't , we 'll , they 've"),
         ("cannot gonna", "can not gon na"),
         ("a black-and-white T-shirt (new)", "a black-and-white t-shirt -lrb- new -rrb-"),

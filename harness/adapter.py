@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.clock import Clock
-    from harness.config import ModelSpec
+    from harness.config.specs import ModelSpec
 
 
 class Adapter:

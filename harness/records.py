@@ -128,4 +128,5 @@ class Record:
     def from_json(cls, row: Mapping[str, Any]) -> Record:
         """The inverse of `to_json`; raises TypeError for an unknown field, KeyError never."""
         lists = {"references", "choices", "media", "scores"}
-        return cls(**{k: tuple(v) if k in lists and v is not None else v for k, v in row.items()})
+        values: dict[str, Any] = {k: tuple(v) if k in lists and v is not None else v for k, v in row.items()}
+        return cls(**values)

@@ -1,7 +1,7 @@
 """The command line. Nothing heavy is imported before a command needs it: `--help` is there in a tenth of a second.
 
-Exit status: 0 all complete; 1 a cell failed or a sample did; 2 the command, the config or the form of the data is
-wrong; 130 interrupted.
+Exit status: 0 all complete; 1 a cell failed or a sample did, or the disk is full; 2 the command, the config or the
+form of the data is wrong, or another driver is at work on the run; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import StorageError, UserError
 
 EPILOG = """\
 examples:
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 2
+    except StorageError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return 130
@@ -128,8 +132,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     planned = plan.make(run, implied)
     folder = RunFolder.create(Path(run.results_dir).expanduser(), run.run)
-    driver.begin(planned, folder)
-    return _carry_out(planned, folder)
+    with folder.at_work():
+        driver.begin(planned, folder)
+        return _carry_out(planned, folder)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -146,12 +151,17 @@ def _resume(arguments: argparse.Namespace) -> int:
         if not open_runs:
             raise UserError(f"There is no interrupted run in {results}.")
         folder = open_runs[-1]
-    planned = plan.make(driver.resumed(folder))
-    return _carry_out(planned, folder)
+    with folder.at_work():
+        return _carry_out(plan.make(driver.resumed(folder)), folder)
 
 
 def _finished(folder) -> bool:  # noqa: ANN001 - a RunFolder, which is not imported at start-up
-    return all(folder.cell(key).outcome()["status"] in ("complete", "skipped") for key in folder.plan()["cells"])
+    """Whether every cell has its result, and the summary tells of all of them."""
+    over = ("complete", "skipped")
+    if any(folder.cell(key).outcome()["status"] not in over for key in folder.plan()["cells"]):
+        return False
+    summary = folder.summary()
+    return summary is not None and all(cell["status"] in over for cell in summary["cells"])
 
 
 def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are not imported at start-up
@@ -175,11 +185,7 @@ def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are
     where = folder.path / ("report.html" if planned.run.report.charts else "summary.json")
     print(f"\n{where}")
     if not done:
-        where = f" results_dir={folder.path.parent}" if str(folder.path.parent) != "results" else ""
-        print(
-            f"Interrupted; everything answered is kept. Go on with: harness resume {folder.name}{where}",
-            file=sys.stderr,
-        )
+        print(f"Interrupted; everything answered is kept. Go on with: {folder.resume}", file=sys.stderr)
         return 130
     failed = any(cell["status"] in ("failed", "interrupted") or cell["failed"] for cell in data["cells"])
     return 1 if failed else 0
@@ -189,11 +195,13 @@ def _report(arguments: argparse.Namespace) -> int:
     from harness import report, summary
     from harness.store import RunFolder, write_json
 
-    folders = [RunFolder.open(Path("results"), name) for name in arguments.runs]
-    for folder in folders:
-        write_json(folder.path / "summary.json", summary.build(folder))
+    folders = [RunFolder.open(Path("results"), name) for name in dict.fromkeys(arguments.runs)]
     language = arguments.lang or folders[0].plan()["config"]["report"]["language"]
-    out = report.write([folder.path for folder in folders], arguments.out, language)
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(folder.at_work())
+            write_json(folder.path / "summary.json", summary.build(folder))
+        out = report.write([folder.path for folder in folders], arguments.out, language)
     print(out / "report.html")
     return 0
 

@@ -25,14 +25,12 @@ from harness.plan import Plan, card, group_info, group_name
 from harness.progress import Progress
 from harness.records import Record
 from harness.report import pictures
-from harness.store import CellStore, RunFolder, write_json
+from harness.store import RunFolder, write_json
 from harness.task import Gallery, GalleryTask, blank_record
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
-    """Write run.json and the cells that need no model: the prior reference rows and what is skipped."""
-    priors = {group: plan.task(group[0]).prior(dataset) for group, dataset in plan.datasets.items()}
-    references = {f"prior/{group_name(g, plan.run.tasks[g[0]].ablate)}": g for g, records in priors.items() if records}
+    """Write run.json: from here on there is a run that can be resumed."""
     write_json(
         folder.path / "run.json",
         {
@@ -48,29 +46,42 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             },
             "prompts": {spec.prompt: to_json(plan.run.prompts[spec.prompt]) for spec in plan.run.models.values()},
             "left_out": plan.left_out,
-            "cells": [*plan.cells, *references],
+            "cells": [*plan.cells, *_priors(plan)],
         },
     )
+
+
+def _priors(plan: Plan) -> dict[str, tuple[tuple[str, str, Any], list[Record]]]:
+    """Key -> group and records of the prior reference rows."""
+    found = ((group, plan.task(group[0]).prior(dataset)) for group, dataset in plan.datasets.items())
+    return {
+        f"prior/{group_name(group, plan.run.tasks[group[0]].ablate)}": (group, records)
+        for group, records in found
+        if records
+    }
+
+
+def _without_models(plan: Plan, folder: RunFolder) -> None:
+    """Write what needs no model and is not there yet: what is skipped, the prior's rows, copies of pictures."""
     for key, cell in plan.cells.items():
         if cell.reason:
             store = folder.cell(key)
             store.begin(cell.info)
             store.fail("skipped", cell.reason)
-    for key, group in references.items():
-        _write_prior(plan, folder.cell(key), group, priors[group])
+    for key, (group, records) in _priors(plan).items():
+        store = folder.cell(key)
+        if not store.complete:
+            info = {"model": "prior", "origin": "reference", "route": None, "fingerprint": {}}
+            store.begin(info | group_info(plan, group))
+            store.write_records(records)
+            store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
     for dataset in plan.datasets.values():
         pictures.keep(dataset, folder.path / "media")
 
 
-def _write_prior(plan: Plan, store: CellStore, group: tuple[str, str, Any], records: list[Record]) -> None:
-    info = {"model": "prior", "origin": "reference", "route": None, "fingerprint": {}, **group_info(plan, group)}
-    store.begin(info)
-    store.write_records(records)
-    store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
-
-
 def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     """Run every job of the plan that is not complete yet; False if it was interrupted."""
+    _without_models(plan, folder)
     modules = {name for job in plan.jobs for name in locate(job.model._target_).imports}
     engine = LocalEngine(sorted(modules), plan.run.engine.timeout_s)
     writers = {cell.key: _Writer(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}

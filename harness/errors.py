@@ -2,7 +2,8 @@
 
 `UserError` is a mistake in the command, the config or the data's form: the command line prints its message (what is
 wrong, where, what to do) without a traceback and leaves with status 2. `SampleError` belongs to one sample: it becomes
-a Record with its error, counts as wrong, and the run goes on. Anything else is a defect and may keep its traceback.
+a Record with its error, counts as wrong, and the run goes on. `StorageError` means that the run folder takes no more
+(a full disk): the run stops, and what is there stays valid. Anything else is a defect and may keep its traceback.
 """
 
 import difflib
@@ -11,6 +12,10 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """The command, the config or the form of the data is wrong; the message says what, where and what to do."""
+
+
+class StorageError(Exception):
+    """The run folder cannot be written any more; the message says why and how to go on. Exit status 1."""
 
 
 class SampleError(Exception):

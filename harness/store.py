@@ -11,13 +11,15 @@ import hashlib
 import json
 import os
 import re
-import shutil
+import shlex
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError, nearest
+from harness import lock
+from harness.errors import StorageError, UserError, nearest
 from harness.records import Record
 
 if TYPE_CHECKING:
@@ -210,14 +212,15 @@ class RunFolder:
             raise UserError(f"run={name!r} is no name for a folder.")
         path = results_dir / name
         try:
-            path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise UserError(
-                f"{path} exists already. `harness resume {name}` goes on with it; run=NAME names a new one otherwise."
-            ) from error
+            path.mkdir(parents=True, exist_ok=True)
+            there = {entry.name for entry in path.iterdir()}
         except OSError as error:
             raise UserError(f"{path} cannot be made: {error.strerror}. results_dir=DIR sets another.") from error
-        return cls(path)
+        folder = cls(path)
+        if there - {"lock", "run.json.tmp"}:  # more than a run leaves that was killed before it began
+            hint = f"`{folder.resume}` goes on with it" if "run.json" in there else "It holds no run"
+            raise UserError(f"{path} exists already. {hint}; run=NAME names a new one.")
+        return folder
 
     @classmethod
     def open(cls, results_dir: Path, name: str) -> RunFolder:
@@ -240,8 +243,31 @@ class RunFolder:
         """run.json: the resolved config, machine, cells and what was left out."""
         return read_json(self.path / "run.json")
 
-    def free_bytes(self) -> int:
-        return shutil.disk_usage(self.path).free
+    def summary(self) -> dict[str, Any] | None:
+        """summary.json; None where there is none yet."""
+        path = self.path / "summary.json"
+        return read_json(path) if path.exists() else None
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on with this run."""
+        where = self.path.parent
+        words = [self.name] if where == Path("results") else [self.name, f"results_dir={where}"]
+        return shlex.join(["harness", "resume", *words])
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Be the only one who writes here. Raises UserError where another is, StorageError where the disk fails."""
+        with lock.hold(self.path):
+            try:
+                yield
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise StorageError(
+                    f"{error.filename or self.path}: {error.strerror or error}. What was written before is valid. "
+                    f"When that is mended, an unfinished run goes on with: {self.resume}"
+                ) from error
 
 
 def runs(results_dir: Path) -> list[RunFolder]:

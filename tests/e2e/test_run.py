@@ -196,6 +196,20 @@ def test_kill_9_of_the_driver_loses_nothing_and_leaves_no_worker(world):
     assert _scores(world, "cut") == _scores(world, "whole")
 
 
+def test_a_second_driver_is_refused_while_one_is_at_work(world):
+    world.model("slow", delay=0.2)
+    quiz = world.questions(40)
+    words = ["run", "model=slow", f"dataset={quiz}", "batch_size=2", "latency=off", "run=one"]
+    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
+    wait_for(lambda: list(world.results.glob("one/cells/slow/*/records.jsonl")))
+    for command in (["resume", "one"], ["report", str(world.results / "one")]):
+        done = world.harness(*command, status=2)
+        assert f"process {process.pid} on " in done.stderr
+    assert process.wait(60) == 0
+    assert len(world.records("one", "slow")) == 40
+    assert not (world.results / "one" / "lock").exists()
+
+
 def test_resume_refuses_answers_of_another_adapter(world):
     world.model("slow", delay=0.2)
     quiz = world.questions(40)

@@ -78,12 +78,22 @@ def test_vectors_without_their_index_line_do_not_count(cell):
 
 
 def test_a_run_name_that_is_taken_or_is_no_name_is_refused(tmp_path):
-    RunFolder.create(tmp_path, "对比 (1)")
-    with pytest.raises(UserError, match="exists already"):
+    write_json(RunFolder.create(tmp_path, "对比 (1)").path / "run.json", {})
+    with pytest.raises(UserError, match=r"exists already.*harness resume '对比 \(1\)'"):
         RunFolder.create(tmp_path, "对比 (1)")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    with pytest.raises(UserError, match="holds no run"):
+        RunFolder.create(tmp_path, "notes")
     for name in ("a/b", "..", " "):
         with pytest.raises(UserError, match="no name"):
             RunFolder.create(tmp_path, name)
+
+
+def test_a_folder_left_by_a_run_that_was_killed_before_it_began_is_used(tmp_path):
+    path = RunFolder.create(tmp_path, "early").path
+    (path / "lock").touch()
+    assert RunFolder.create(tmp_path, "early").path == path
 
 
 def test_an_unknown_run_is_told_the_nearest(tmp_path):

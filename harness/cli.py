@@ -74,19 +74,19 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     resume = commands.add_parser("resume", help="go on with an interrupted run")
-    resume.add_argument("run", nargs="?", help="its name (default: the last one that is not complete)")
-    resume.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    resume.add_argument(
+        "words", nargs="*", metavar="RUN", help="its name (default: the last one that is not complete); results_dir=DIR"
+    )
     resume.set_defaults(command=_resume)
 
     report = commands.add_parser("report", help="score runs again and rebuild, or join, their reports")
-    report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    report.add_argument("words", nargs="+", metavar="RUN", help="a run's name or folder; results_dir=DIR")
     report.add_argument("--lang", choices=("en", "zh"), default=None, help="the report's language")
     report.add_argument("--out", type=Path, metavar="DIR", help="where to write it (default: into the run)")
     report.set_defaults(command=_report)
 
     compare = commands.add_parser("compare", help="is run B worse than run A? paired, model by model")
-    compare.add_argument("a", metavar="RUN_A", help="a run's name or folder")
-    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument("words", nargs="+", metavar="RUN", help="RUN_A RUN_B: names or folders; results_dir=DIR")
     compare.add_argument(
         "--fail-if-worse", action="store_true", help="exit status 1 if anything is significantly worse"
     )
@@ -141,11 +141,11 @@ def _resume(arguments: argparse.Namespace) -> int:
     from harness import driver, plan
     from harness.store import RunFolder, runs
 
-    names = [arguments.run, *arguments.settings] if arguments.run else list(arguments.settings)
-    results = _results_dir([name for name in names if name.startswith("results_dir=")])
-    wanted = [name for name in names if not name.startswith("results_dir=")]
-    if wanted:
-        folder = RunFolder.open(results, wanted[0])
+    results, names = _where(arguments.words)
+    if len(names) > 1:
+        raise UserError(f"One run at a time is resumed, not {len(names)}: {', '.join(names)}.")
+    if names:
+        folder = RunFolder.open(results, names[0])
     else:
         open_runs = [run for run in runs(results) if not _finished(run)]
         if not open_runs:
@@ -195,7 +195,10 @@ def _report(arguments: argparse.Namespace) -> int:
     from harness import report, summary
     from harness.store import RunFolder, write_json
 
-    folders = [RunFolder.open(Path("results"), name) for name in dict.fromkeys(arguments.runs)]
+    results, names = _where(arguments.words)
+    if not names:
+        raise UserError("Which run? `harness list runs` names the runs there are.")
+    folders = [RunFolder.open(results, name) for name in dict.fromkeys(names)]
     language = arguments.lang or folders[0].plan()["config"]["report"]["language"]
     with ExitStack() as stack:
         for folder in folders:
@@ -206,13 +209,11 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _results_dir(settings: Sequence[str]) -> Path:
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key != "results_dir" or not value:
-            raise UserError(f"'{setting}': only results_dir=DIR can be set here.")
-        return Path(value).expanduser()
-    return Path("results")
+def _where(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """The results folder (results_dir=DIR among the words, or ./results) and the runs that are named."""
+    set_ = [word for word in words if word.startswith("results_dir=")]
+    results = Path(set_[-1].partition("=")[2] or ".").expanduser() if set_ else Path("results")
+    return results, [word for word in words if not word.startswith("results_dir=")]
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -222,12 +223,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     from harness.compare import compare, worse
     from harness.store import RunFolder
 
-    rows = compare(*(RunFolder.open(Path("results"), name) for name in (arguments.a, arguments.b)))
+    results, names = _where(arguments.words)
+    if len(names) != 2:
+        raise UserError(f"Two runs are compared, RUN_A and RUN_B, not {len(names)}.")
+    a, b = names
+    rows = compare(RunFolder.open(results, a), RunFolder.open(results, b))
     listing.show([asdict(row) for row in rows], arguments.json)
     found = worse(rows)
     if found:
         names = ", ".join(f"{row.model} on {row.task} {row.dataset} {row.language}" for row in found)
-        print(f"{arguments.b} is worse than {arguments.a}: {names}", file=sys.stderr)
+        print(f"{b} is worse than {a}: {names}", file=sys.stderr)
     return 1 if found and arguments.fail_if_worse else 0
 
 
@@ -257,6 +262,9 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from harness import listing
 
-    rows = listing.rows(arguments.what, arguments.config_dir, _results_dir(arguments.settings))
+    results, others = _where(arguments.settings)
+    if others:
+        raise UserError(f"'{others[0]}': only results_dir=DIR can be set here.")
+    rows = listing.rows(arguments.what, arguments.config_dir, results)
     listing.show(rows, arguments.json)
     return 0

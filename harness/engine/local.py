@@ -29,6 +29,8 @@ class LocalEngine:
 
     def __init__(self, preload: Sequence[str] = (), timeout_s: float = 900.0) -> None:
         self.timeout_s = timeout_s
+        # Set before a worker imports it: its warnings are about its own default configs more often than about a model.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":

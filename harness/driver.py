@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from harness import machine
 from harness.adapter import locate
 from harness.config.specs import from_json, to_json
 from harness.engine.local import LocalEngine
-from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded
+from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded, Shrunk
 from harness.plan import Plan, card, group_info, group_name
 from harness.progress import Progress
 from harness.records import Record
@@ -106,37 +106,46 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
 
 
 MOST_DEATHS = 20
-"""Worker processes that a model may cost before it is given up."""
+"""Worker processes that may die in a row, without an answer between, before their model is given up."""
 
 
 def _run_job(engine: LocalEngine, job: Job, writers: dict[str, _Writer], progress: Progress) -> None:
     """Run a job to its end. A process that dies at work is started again, and the batch it died of asked one by one, so
-    that a sample which kills costs that sample; one that dies loading, or again and again, fails the model."""
+    that a sample which kills costs that sample; one that dies twice loading, or again and again, fails the model."""
     attempt: Job | None = job
-    for _ in range(MOST_DEATHS):
-        if attempt is None:
-            return
+    deaths = loading_deaths = 0
+    while attempt is not None:
         loaded, death = False, None
-        for event in engine.run(attempt):
-            loaded |= isinstance(event, Loaded)
-            if isinstance(event, Died):
-                death = event.reason
-            else:
+        with closing(engine.run(attempt)) as events:
+            for event in events:
+                if isinstance(event, Died):
+                    death = event
+                    continue
                 _take(event, attempt, writers, progress)
+                loaded |= isinstance(event, Loaded)
+                if isinstance(event, Answered | Embedded):
+                    deaths = 0
         if death is None:
             return
-        progress.warn(f"{job.name}: {death}")
-        if not loaded:
-            _take(Failed(None, f"{job.name} did not load: {death}"), attempt, writers, progress)
+        progress.warn(f"{job.name}: {death.reason}")
+        deaths += 1
+        loading_deaths = 0 if loaded else loading_deaths + 1
+        reason = ""
+        if loading_deaths > 1 or (loading_deaths and death.cause == "hang"):
+            reason = f"{job.name} did not load: {death.reason}"
+        elif deaths >= MOST_DEATHS:
+            reason = f"{job.name}: {MOST_DEATHS} processes died in a row, the last because {death.reason}; given up"
+        if reason:
+            _take(Failed(None, reason), attempt, writers, progress)
             return
-        attempt = _after_death(attempt, writers, death)
-    if attempt is not None:
-        reason = f"{job.name}: {MOST_DEATHS} processes died; given up"
-        _take(Failed(None, reason), attempt, writers, progress)
+        if loaded:
+            attempt = _after_death(attempt, writers, death)
 
 
-def _after_death(job: Job, writers: dict[str, _Writer], reason: str) -> Job | None:
-    """The job that is left after its process died: the batch in hand cut into single units, a single one given up."""
+def _after_death(job: Job, writers: dict[str, _Writer], death: Died) -> Job | None:
+    """The job that is left after its process died: the batch in hand cut into single units, a single one tried once
+    more (something else may have ended the process) and then given up. Nothing is prepared ahead any more, so that it
+    is the batch in hand that a process dies of."""
     cells: list[CellJob] = []
     found = False
     for cell in job.cells:
@@ -147,23 +156,28 @@ def _after_death(job: Job, writers: dict[str, _Writer], reason: str) -> Job | No
         if not found:
             found = True
             if not left:  # it died in the latency pass: the quality pass is whole
-                writer.finish(CellEnded(cell.key, None, {}, f"no latency: {reason}"))
+                writer.finish(CellEnded(cell.key, None, {}, f"no latency: {death.reason}"))
                 continue
             start, stop = left[0]
-            if stop - start == 1:
-                writer.give_up(start, reason)
+            if stop - start > 1:
+                left = (*((i, i + 1) for i in range(start, stop)), *left[1:])
+                writer.died(death, stop - start)
+            elif death.cause == "hang" or writer.suspect == start:
+                writer.give_up(start, death.reason)
                 left = left[1:]
             else:
-                left = (*((i, i + 1) for i in range(start, stop)), *left[1:])
+                writer.suspect = start
         writer.taken = 0
-        cells.append(replace(cell, batches=left))
-    return replace(job, cells=tuple(cells)) if cells else None
+        cells.append(replace(cell, batches=left, batch_size=writer.batch_size))
+    return replace(job, cells=tuple(cells), prepare_ahead=0) if cells else None
 
 
 def _remaining(job: Job, writers: dict[str, _Writer]) -> Job | None:
     """The job with only the cells and batches that are missing."""
     cells = tuple(
-        replace(cell, batches=writers[cell.key].missing()) for cell in job.cells if not writers[cell.key].store.complete
+        replace(cell, batches=writers[cell.key].missing(), batch_size=writers[cell.key].batch_size)
+        for cell in job.cells
+        if not writers[cell.key].store.complete
     )
     return replace(job, cells=cells) if cells else None
 
@@ -183,6 +197,8 @@ def _take(event: Event, job: Job, writers: dict[str, _Writer], progress: Progres
         case Embedded(key):
             writers[key].embedded(event)
             progress.advance(len(event.ids))
+        case Shrunk(key, batch_size):
+            writers[key].shrink(batch_size)
         case CellEnded(key):
             writers[key].finish(event)
         case Failed(None, reason):
@@ -211,6 +227,11 @@ class _Writer:
         self.units = 0
         self.taken = 0
         """Batches that the process at work has handed over."""
+        self.suspect = -1
+        """The single unit that a process has died of already."""
+        self.kills = 0
+        """Processes that were killed while they had a batch in hand."""
+        self.batch_size = int(self.store.info().get("batch_size_that_fits", self.job.batch_size))
         self.width = 0
         self.waiting: list[tuple[str, str, str]] = []
         self.done = sum(stop - start for start, stop in self.job.batches) if self.store.complete else 0
@@ -238,7 +259,9 @@ class _Writer:
         images = len(gallery.images)
         missing = []
         for side, low in (("image", 0), ("text", images)):
-            have = low + len(self.store.vectors(side)[0])
+            vectors = self.store.vectors(side)[1]
+            have = low + len(vectors)
+            self.width = self.width or vectors.shape[1]
             own = [b for b in self.job.batches if (b[0] >= images) == (side == "text")]
             whole = max((stop for _, stop in own if stop <= have), default=low)
             self.store.keep_vectors(side, whole - low)
@@ -258,8 +281,24 @@ class _Writer:
         self.units += len(event.ids)
         self.taken += 1
 
+    def shrink(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.store.shrink(batch_size)
+
+    def died(self, death: Died, units: int) -> None:
+        """Batches are halved once two processes were killed over them: for want of memory, most likely."""
+        self.kills += death.cause == "kill"
+        if self.kills > 1:
+            self.shrink((min(units, self.batch_size) + 1) // 2)
+
     def _append(self, side: str, ids: list[str], rows: np.ndarray, errors: dict[str, str]) -> None:
-        """Store vectors; items that failed before any had a width wait until one has."""
+        """Store vectors; items that failed before any had a width wait until one has. A process that was started anew
+        cannot know the width of the vectors before: others are refused here."""
+        if self.width and rows.shape[1] not in (0, self.width):
+            reason = f"embed() gave vectors of width {rows.shape[1]}, not {self.width} as before"
+            rows, errors = np.full((len(ids), self.width), np.nan), dict.fromkeys(ids, reason) | errors
+        if self.width and not rows.shape[1]:
+            rows = np.full((len(ids), self.width), np.nan)
         if not rows.shape[1]:
             self.waiting += [(side, name, errors[name]) for name in ids]
             return
@@ -279,7 +318,7 @@ class _Writer:
         images = list(self.gallery.images)
         side = "image" if unit < len(images) else "text"
         name = images[unit] if side == "image" else list(self.gallery.texts)[unit - len(images)]
-        self._append(side, [name], np.full((1, self.width), np.nan), {name: reason})
+        self._append(side, [name], np.zeros((1, 0)), {name: reason})
 
     def finish(self, event: CellEnded) -> None:
         """Rank a gallery whose vectors are all there, and close the cell."""
@@ -293,6 +332,9 @@ class _Writer:
             for record in records:
                 record.error = errors.get(record.id.partition(":")[2])
             self.store.write_records(records)
+        shrunk = ""
+        if self.batch_size < self.job.batch_size:
+            shrunk = f"memory ran out: batches of at most {self.batch_size}"
         self.store.finish(
             {
                 "load_s": self.load_s,
@@ -300,7 +342,7 @@ class _Writer:
                 "seconds": round(self.seconds, 3),
                 "peak_memory_mb": event.peak_memory_mb and round(event.peak_memory_mb, 1),
                 "latency": event.latency,
-                "note": event.note,
+                "note": "; ".join(filter(None, [event.note, shrunk])),
             }
         )
 

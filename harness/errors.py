@@ -22,6 +22,11 @@ class SampleError(Exception):
     """One sample cannot be answered (a file that does not open, an adapter that raises); the others can."""
 
 
+class TransientError(Exception):
+    """What failed may work in a moment (a busy server, a broken connection): an adapter that asks a server raises it,
+    and the engine asks again after a pause before it counts as a failure."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a message about an unknown `name`: the nearest right name, else all of them, as a sentence."""
     known = sorted(known)

@@ -31,6 +31,7 @@ class CellJob:
     batches: tuple[tuple[int, int], ...]
     """Batches still to run, as half-open ranges of units (samples; for a gallery, images and then texts)."""
     batch_size: int
+    """The most requests in one call of the adapter; less than a batch once memory has run out."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ class Embedded:
 
 
 @dataclass(frozen=True)
+class Shrunk:
+    """Memory ran out: from here on the cell's requests go to the adapter by at most `batch_size`."""
+
+    cell: str
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class CellEnded:
     """All batches of the cell are done."""
 
@@ -102,9 +111,12 @@ class Failed:
 
 @dataclass(frozen=True)
 class Died:
-    """The process that ran the job ended without a word, or hung and was ended; told by the engine."""
+    """The process that ran the job is of no more use: it ended without a word (told by the engine), hung and was ended,
+    or lost its device (told by the worker)."""
 
     reason: str
+    cause: Literal["crash", "kill", "hang"] = "crash"
+    """kill: by SIGKILL, which is how a kernel ends what takes too much memory."""
 
 
-Event = Loaded | CellStarted | Answered | Embedded | CellEnded | Failed | Died
+Event = Loaded | CellStarted | Answered | Embedded | Shrunk | CellEnded | Failed | Died

@@ -81,17 +81,27 @@ class CellStore:
     def begin(self, info: dict[str, Any]) -> None:
         """Write cell.json, or check that the one there has the same fingerprint; else a UserError says what changed."""
         path = self.folder / "cell.json"
-        if path.exists():
+        if path.exists() and self._answered:
             old, new = self.info()["fingerprint"], info["fingerprint"]
-            changed = [key for key in new if old.get(key) != new[key]]
+            changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             if changed:
+                what = ", ".join(f"{key} (was {old.get(key)}, is now {new.get(key)})" for key in changed)
                 raise UserError(
-                    f"{self.folder}: cannot go on, because its answers were made with another {', '.join(changed)}. "
+                    f"{self.folder}: cannot go on, because its answers were made with another {what}. "
                     "Start a new run, or put back what was changed."
                 )
         else:
             write_json(path, info)
         (self.folder / "failed.json").unlink(missing_ok=True)
+
+    @property
+    def _answered(self) -> bool:
+        """Whether there is anything that the model has answered."""
+        return self.records_path.exists() or (self.folder / "embeddings").exists()
+
+    def shrink(self, batch_size: int) -> None:
+        """Note in cell.json that memory allows no larger batches, so that a resume does not run out of it again."""
+        write_json(self.folder / "cell.json", self.info() | {"batch_size_that_fits": batch_size})
 
     def records(self) -> Iterator[Record]:
         """The whole lines of records.jsonl; nothing where there is none."""

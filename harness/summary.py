@@ -194,7 +194,7 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         "metrics": {},
         "slices": {},
         "latency": dict.fromkeys(LATENCY),
-        "batch_size": info.get("batch_size"),
+        "batch_size": info.get("batch_size_that_fits", info.get("batch_size")),
     }
 
 

@@ -2,7 +2,8 @@
 
 It knows base classes only and writes nothing. While the device computes one batch, a host thread prepares the next
 ones. A batch that fails is cut in halves and tried again until the sample at fault stands alone, which is also the
-right thing to do when memory runs out.
+right thing to do when memory runs out; the size that fitted is kept. What may pass by itself (a busy server) is asked
+again after a pause. A device that is lost to its process ends the process: a fresh one goes on.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from harness import machine, sources
 from harness.adapter import Adapter, locate
 from harness.clock import Clock
 from harness.dataset import Dataset
-from harness.errors import SampleError, UserError
-from harness.events import Answered, CellEnded, CellJob, CellStarted, Embedded, Event, Failed, Job, Loaded
+from harness.errors import SampleError, TransientError, UserError
+from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded, Shrunk
 from harness.latency import measure
 from harness.records import Answer, Record, Request, Sample
 from harness.task import GalleryTask, Task, blank_record
@@ -33,24 +34,40 @@ Outcome = Any
 def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Run the job; ends early, between two batches, once `stopping()` is true."""
     clock = Clock()
-    start = time.perf_counter()
     try:
-        adapter = locate(job.model._target_)(job.model, **job.model.options)
-        adapter.load(job.device, clock)
+        adapter, seconds = _load(job, clock)
     except Exception as error:
         yield Failed(None, f"{job.name} did not load: {describe(error)}")
         return
-    machine.synchronise(job.device)
-    yield Loaded(time.perf_counter() - start)
+    yield Loaded(seconds)
     for cell in job.cells:
         if stopping():
             break
         yield CellStarted(cell.key)
         try:
             yield from _run_cell(adapter, clock, job, cell, stopping)
+        except _DeviceLost as error:
+            yield Died(str(error))
+            return
         except Exception as error:
             yield Failed(cell.key, describe(error))
     adapter.close()
+
+
+def _load(job: Job, clock: Clock) -> tuple[Adapter, float]:
+    """The loaded adapter, and the seconds that loading took once nothing was in its way."""
+    for pause in (*PAUSES, None):
+        start = time.perf_counter()
+        try:
+            adapter = locate(job.model._target_)(job.model, **job.model.options)
+            adapter.load(job.device, clock)
+            machine.synchronise(job.device)
+            return adapter, time.perf_counter() - start
+        except Exception as error:
+            if pause is None or not may_pass(error):
+                raise
+            time.sleep(pause)
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def describe(error: BaseException) -> str:
@@ -69,9 +86,12 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
     task: Task = locate(cell.task._target_)(cell.task)  # pyright: ignore[reportAssignmentType, reportArgumentType]
     dataset = open_dataset(cell, task.name, job.data_dir)
     asker = _Asker(adapter, job, cell, task, dataset)
-    done = 0
+    done, size = 0, cell.batch_size
     for extent, outcomes, seconds in asker.batches(cell.batches, stopping):
         done += 1
+        if asker.largest < size:
+            size = asker.largest
+            yield Shrunk(cell.key, size)
         yield asker.event(extent, outcomes, seconds)
     if done < len(cell.batches):
         return
@@ -79,7 +99,7 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
     if job.latency.mode != "off":
         seconds = job.latency.seconds / len(job.cells)
         latency = measure(asker.latency_units(), asker.run_one, clock, job.device, job.latency, seconds)
-    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), latency, asker.note)
+    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), latency)
 
 
 class _Asker:
@@ -90,10 +110,9 @@ class _Asker:
         self.ahead = job.prepare_ahead
         self.call: Callable[[Any], Sequence[Any]] = getattr(adapter, cell.route)
         self.largest = cell.batch_size
-        """The largest batch that memory has allowed so far."""
-        self.note = ""
+        """The most requests that memory has allowed in one call so far."""
         self.width = 0
-        """Of the vectors of a gallery; 0 until one is known."""
+        """Of the vectors; 0 until one is known."""
         self.items: list[tuple[str, Request]] = []
         if isinstance(task, GalleryTask):
             gallery = task.gallery(dataset)
@@ -130,60 +149,92 @@ class _Asker:
                 if not ahead:
                     break
                 extent, future = ahead.popleft()
-                requests, inputs = future.result()
-                outcomes = self._finish(extent, self._attempt(requests, inputs))
+                outcomes = self._finish(extent, [o for part in future.result() for o in self._ask(*part)])
                 yield extent, outcomes, time.perf_counter() - start
                 start = time.perf_counter()
             for _, future in ahead:
                 future.cancel()
 
-    def _prepare(self, extent: tuple[int, int]) -> tuple[list[Request], Any]:
-        """Requests and their prepared inputs, or the error that preparing them raised."""
+    def _prepare(self, extent: tuple[int, int]) -> list[tuple[list[Request], Any]]:
+        """A batch's requests, in parts that memory allows, each with its inputs or the error that preparing raised."""
         requests = self.requests(*extent)
-        try:
-            return requests, self.adapter.prepare(requests, self.cell.route)
-        except Exception as error:
-            return requests, error
+        parts = [requests[i : i + self.largest] for i in range(0, len(requests), self.largest)]
+        return [(part, self._inputs(part)) for part in parts]
 
-    def _attempt(self, requests: list[Request], inputs: Any = None) -> list[Outcome]:
-        """One outcome a request; a batch that fails is halved until what fails stands alone."""
-        error: Exception
+    def _inputs(self, requests: list[Request]) -> Any:
+        try:
+            return self.adapter.prepare(requests, self.cell.route)
+        except Exception as error:
+            return error
+
+    def _ask(self, requests: list[Request], inputs: Any) -> list[Outcome]:
+        """One outcome a request; what failed for a reason that may pass is asked again after a pause."""
+        outcomes = self._attempt(requests, inputs, patient=True)
+        for pause in PAUSES:
+            again = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception) and may_pass(outcome)]
+            if not again:
+                break
+            time.sleep(pause)
+            part = [requests[i] for i in again]
+            fresh = self._attempt(part, self._inputs(part), patient=pause != PAUSES[-1])
+            for i, outcome in zip(again, fresh, strict=True):
+                outcomes[i] = outcome
+        return outcomes
+
+    def _attempt(self, requests: list[Request], inputs: Any, patient: bool) -> list[Outcome]:
+        """One outcome a request, without waiting: a batch that fails is halved until what fails stands alone, but for
+        what may pass while there is patience."""
         try:
             if len(requests) > self.largest:
                 raise MemoryError
-            if isinstance(inputs, Exception):
-                raise inputs
-            if inputs is None:
-                inputs = self.adapter.prepare(requests, self.cell.route)
-            return self._checked(self.call(inputs), len(requests))
+            return self._call(requests, inputs)
         except Exception as raised:
             error = raised
-        if len(requests) == 1:
-            return [error]
+        if device_lost(error):
+            raise _DeviceLost(describe(error)) from error
+        if len(requests) == 1 or (patient and may_pass(error)):
+            return [error] * len(requests)
+        half = (len(requests) + 1) // 2
         if out_of_memory(error):
             _free_memory()
-            if len(requests) <= self.largest:
-                self.largest = (len(requests) + 1) // 2
-                self.note = f"memory ran out: batches of at most {self.largest}"
-        half = (len(requests) + 1) // 2
-        return self._attempt(requests[:half]) + self._attempt(requests[half:])
+            self.largest = min(self.largest, half)
+        return [
+            outcome
+            for part in (requests[:half], requests[half:])
+            for outcome in self._attempt(part, self._inputs(part), patient)
+        ]
 
-    def _checked(self, outputs: Sequence[Any], n: int) -> list[Outcome]:
-        """The adapter's outputs one by one, after checking that they are what the contract says."""
+    def _call(self, requests: list[Request], inputs: Any) -> list[Outcome]:
+        """Have the adapter answer, and check that its outputs are what the contract says; raises what went wrong."""
         import numpy as np
 
-        if len(outputs) != n:
-            raise ValueError(
-                f"{type(self.adapter).__name__}.{self.cell.route}() gave {len(outputs)} answers to {n} requests"
-            )
-        for output in outputs:
-            if self.cell.route == "generate":
-                text = output.text if isinstance(output, Answer) else output
-                if not isinstance(output, Answer) or not isinstance(text, str):
-                    raise TypeError(f"generate() must give Answers whose text is a str, not {type(text).__name__}")
-            elif not np.isfinite(output).all():
-                raise ValueError(f"{self.cell.route}() gave a value that is no finite number")
-        return list(outputs)
+        if isinstance(inputs, Exception):
+            raise inputs
+        outputs = self.call(inputs)
+        name = f"{type(self.adapter).__name__}.{self.cell.route}()"
+        if not hasattr(outputs, "__len__"):
+            raise TypeError(f"{name} gave a {type(outputs).__name__}, not an answer to each request")
+        if len(outputs) != len(requests):
+            raise ValueError(f"{name} gave {len(outputs)} answers to {len(requests)} requests")
+        if self.cell.route == "generate":
+            for output in outputs:
+                _check_answer(name, output)
+            return list(outputs)
+        if self.cell.route == "rank":
+            rows = [np.asarray(output, dtype=np.float32) for output in outputs]
+            wrong = [r.shape for r, request in zip(rows, requests, strict=True) if r.shape != (len(request.choices),)]
+            if wrong:
+                raise ValueError(f"{name} gave scores of shape {wrong[0]}, not one for each choice")
+        else:
+            rows = np.asarray(outputs, dtype=np.float32)
+            if rows.ndim != 2 or rows.shape[1] != (self.width or rows.shape[1]):
+                wanted = f"{len(requests)} rows of width {self.width}" if self.width else "one row a request"
+                raise ValueError(f"{name} gave an array of shape {rows.shape}, not {wanted}")
+        if not all(np.isfinite(row).all() for row in rows):
+            raise ValueError(f"{name} gave a value that is no finite number")
+        if self.cell.route == "embed":
+            self.width = len(rows[0])
+        return list(rows)
 
     def run_one(self, extent: tuple[int, int], clock: Clock) -> list[Any]:
         """One unit from request to answer, for the latency pass; errors are raised."""
@@ -207,13 +258,13 @@ class _Asker:
         if self.items or self.cell.route != "embed":
             return outcomes
         own = [self.dataset[i] for i in range(*extent)]
-        vectors = self.labels if self.labels is not None else self._choice_vectors(own)
+        vectors = [self.labels] * len(own) if self.labels is not None else self._choice_vectors(own)
         return [
-            outcome if isinstance(outcome, Exception) else self.scale * (vectors[i % len(vectors)] @ outcome)
-            for i, outcome in enumerate(outcomes)
+            next((x for x in (outcome, choices) if isinstance(x, Exception)), None) or self.scale * (choices @ outcome)
+            for outcome, choices in zip(outcomes, vectors, strict=True)
         ]
 
-    def _label_vectors(self) -> list[np.ndarray] | None:
+    def _label_vectors(self) -> np.ndarray | None:
         """Label vectors [k, d], once for the cell, where every sample has the data set's labels and the same texts."""
         first = self.dataset[0]
         texts = self.task.candidates(first, self.dataset, self.prompt)
@@ -221,10 +272,16 @@ class _Asker:
             self.task.candidates(self.dataset[i], self.dataset, self.prompt) == texts
             for i in (len(self.dataset) // 2, len(self.dataset) - 1)
         )
-        return self._choice_vectors([first]) if shared else None
+        if not shared:
+            return None
+        (vectors,) = self._choice_vectors([first])
+        if isinstance(vectors, Exception):
+            raise vectors
+        return vectors
 
-    def _choice_vectors(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """Float32 [choices, d] a sample: the normalised mean of each choice's texts, each text embedded once."""
+    def _choice_vectors(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """Float32 [choices, d] a sample: the normalised mean of each choice's texts, each text embedded once; where one
+        of them cannot be, its error."""
         import numpy as np
 
         candidates = [self.task.candidates(sample, self.dataset, self.prompt) for sample in samples]
@@ -232,15 +289,16 @@ class _Asker:
         language = self.cell.language
         rows: list[Outcome] = []
         for start in range(0, len(texts), self.cell.batch_size):
-            rows += self._attempt(
-                [Request((text,), language=language) for text in texts[start : start + self.cell.batch_size]]
-            )
-        failed = next((row for row in rows if isinstance(row, Exception)), None)
-        if failed is not None:
-            raise failed
+            part = [Request((text,), language=language) for text in texts[start : start + self.cell.batch_size]]
+            rows += self._ask(part, self._inputs(part))
         by_text = dict(zip(texts, rows, strict=True))
-        vectors = []
+        vectors: list[Outcome] = []
         for choices in candidates:
+            used = [by_text[text] for wordings in choices for text in wordings]
+            failed = next((row for row in used if isinstance(row, Exception)), None)
+            if failed is not None:
+                vectors.append(failed)
+                continue
             means = np.stack([np.mean([by_text[text] for text in wordings], axis=0) for wordings in choices])
             vectors.append(means / np.linalg.norm(means, axis=1, keepdims=True))
         return vectors
@@ -255,7 +313,6 @@ class _Asker:
         import numpy as np
 
         ids = [name for name, _ in self.items[slice(*extent)]]
-        self.width = next((len(row) for row in outcomes if not isinstance(row, Exception)), self.width)
         rows = np.full((len(ids), self.width), np.nan, dtype=np.float32)
         errors = {}
         for i, outcome in enumerate(outcomes):
@@ -273,9 +330,46 @@ class _Asker:
         return record
 
 
+def _check_answer(name: str, answer: Any) -> None:
+    """Raise TypeError for what is no Answer with a text, and token counts that are whole numbers or None."""
+    if not isinstance(answer, Answer):
+        raise TypeError(f"{name} must give Answers, not {type(answer).__name__}")
+    if not isinstance(answer.text, str):
+        raise TypeError(f"{name} must give Answers whose text is a str, not {type(answer.text).__name__}")
+    for count in (answer.tokens_in, answer.tokens_out):
+        if count is not None and type(count) is not int:
+            raise TypeError(f"{name} must count tokens by int or None, not {type(count).__name__}")
+
+
+PAUSES = (1.0, 4.0, 15.0)
+"""Seconds before what may pass is tried again."""
+_PASSING = {"ConnectionError", "TimeoutError", "Timeout", "TimeoutException", "NetworkError"}
+
+
+class _DeviceLost(BaseException):
+    """The device answers this process no more; the message is the error's."""
+
+
+# Errors of libraries are told by name or text, so that the libraries need not be there.
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again may help: TransientError, Python's own network errors, and those of HTTP libraries."""
+    return isinstance(error, TransientError) or any(kind.__name__ in _PASSING for kind in type(error).__mro__)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's own error or one of torch's, told by name so that torch need not be there."""
-    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    """Whether memory ran out, on the host or the device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    signs = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether the device is of no more use to this process: after most CUDA errors every later call fails too."""
+    named = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    return isinstance(error, RuntimeError) and named and not out_of_memory(error)
 
 
 def _free_memory() -> None:

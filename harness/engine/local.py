@@ -2,7 +2,8 @@
 
 Processes are forked from a server that has imported the heavy libraries once and has never touched a device; where
 there is no fork server (Windows) they are spawned. One duplex pipe joins driver and worker: events come up, "stop" goes
-down, and its end of file tells either side that the other is gone, so no worker outlives its driver.
+down, and its end of file tells either side that the other is gone. A second one, which carries nothing, ends a worker
+with its driver even where no Python can run, in the middle of a library's call.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -39,14 +40,17 @@ class LocalEngine:
         self._connection: Connection | None = None
         self._stopping = False
 
-    def run(self, job: Job) -> Iterator[Event]:
+    def run(self, job: Job) -> Generator[Event]:
         """The job's events; a process that ends without a word becomes a Died event that says how it ended."""
         if self._stopping:
             return
         ours, theirs = self._context.Pipe(duplex=True)
-        process = self._context.Process(target=_work, args=(job, theirs, list(sys.path)), daemon=True, name=job.name)
+        leash, held = self._context.Pipe(duplex=False)
+        arguments = (job, theirs, leash, list(sys.path))
+        process = self._context.Process(target=_work, args=arguments, daemon=True, name=job.name)
         process.start()
         theirs.close()
+        leash.close()
         self._process, self._connection = process, ours
         finished, hung = False, False
         try:
@@ -65,15 +69,17 @@ class LocalEngine:
                 yield event
             process.join(10)
             if not finished and not self._stopping:
-                ending = f"gave no sign for {self.timeout_s:g} s" if hung else _ending(process.exitcode)
-                yield Died(f"the process {ending}")
+                if hung:
+                    yield Died(f"the process gave no sign for {self.timeout_s:g} s", "hang")
+                else:
+                    cause = "kill" if process.exitcode == -signal.SIGKILL else "crash"
+                    yield Died(f"the process {_ending(process.exitcode)}", cause)
         finally:
             self._connection = None
-            ours.close()
-            if process.is_alive():
-                process.join(5)
-                process.kill()
+            process.kill()
             process.join()
+            ours.close()
+            held.close()
 
     def stop(self) -> None:
         """Let the worker finish the batch in hand, and start no other job."""
@@ -91,9 +97,10 @@ class LocalEngine:
             self._process.kill()
 
 
-def _work(job: Job, connection: Connection, path: list[str]) -> None:
+def _work(job: Job, connection: Connection, leash: Connection, path: list[str]) -> None:
     """The worker process: run the job, send its events, and end when the driver says so or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver alone decides
+    _die_with(leash)
     sys.path[:] = path
     from harness import worker
 
@@ -114,6 +121,18 @@ def _work(job: Job, connection: Connection, path: list[str]) -> None:
     connection.send(None)
     connection.close()
     os._exit(0)  # skip teardown: libraries' threads can take seconds to end
+
+
+def _die_with(leash: Connection) -> None:
+    """Have the kernel (Linux) end this process when the other end of `leash` is closed. A thread that waits for that
+    waits for the interpreter's lock too, which a library's call may hold for minutes."""
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    fcntl.fcntl(leash, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(leash, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _ending(code: int | None) -> str:

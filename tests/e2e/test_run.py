@@ -223,7 +223,7 @@ def test_resume_refuses_answers_of_another_adapter(world):
     plan["config"]["models"]["slow"]["dtype"] = "float16"
     path.write_text(json.dumps(plan))
     done = world.harness("resume", "cut", status=2)
-    assert "dtype" in done.stderr
+    assert "dtype (was float32, is now float16)" in done.stderr
 
 
 def test_a_limit_draws_whole_clusters_and_is_the_same_for_every_model_and_time(world):

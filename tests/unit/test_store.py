@@ -53,9 +53,18 @@ def test_a_cell_is_complete_only_after_finish_and_its_sum_is_that_of_the_file(ce
 
 
 def test_another_fingerprint_is_refused_and_says_what_changed(cell):
-    cell.begin({"fingerprint": {"weights": "a", "prompts": "b"}})
-    with pytest.raises(UserError, match="another prompts"):
+    cell.begin({"fingerprint": {"weights": "a", "prompts": "b", "adapter": "d"}})
+    cell.append([record("1")])
+    with pytest.raises(UserError, match=r"another prompts \(was b, is now c\), adapter \(was d, is now None\)\."):
         cell.begin({"fingerprint": {"weights": "a", "prompts": "c"}})
+
+
+def test_a_cell_without_answers_takes_another_fingerprint(cell):
+    cell.begin({"fingerprint": {"weights": "a"}})
+    cell.fail("failed", "the weights are not there")
+    cell.begin({"fingerprint": {"weights": "b"}})
+    assert cell.info() == {"fingerprint": {"weights": "b"}}
+    assert not cell.failed
 
 
 def test_vectors_come_back_and_are_cut_to_whole_batches(cell):

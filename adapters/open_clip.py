@@ -107,6 +107,8 @@ class Captions:
 class OpenClipCoCa(OpenClip):
     """CoCa also has a text decoder: it captions an image, or continues a prompt about it, greedily."""
 
+    needs = ("image",)
+
     def prepare(self, requests: Sequence[Request], route: Route) -> Inputs | Captions:
         if route != "generate":
             return super().prepare(requests, route)

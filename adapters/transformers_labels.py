@@ -36,6 +36,7 @@ class LabelAnswers(TransformersAdapter):
     """ViltForQuestionAnswering and others of its shape: image and question in, logits over `config.id2label` out."""
 
     auto_class = "AutoModelForVisualQuestionAnswering"
+    needs = ("image",)
 
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)

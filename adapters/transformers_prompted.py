@@ -55,6 +55,7 @@ class Prompts:
 class Prompted(TransformersAdapter):
     """Generates from one image and a prompt, worded by the prompt profile as the family was trained."""
 
+    needs = ("image",)
     unpadded = False
 
     def model_class(self, folder: Path, arguments: Mapping[str, Any]) -> Any:

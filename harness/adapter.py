@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from harness.errors import UserError, nearest
-from harness.records import Answer, Request, Route
+from harness.records import Answer, Modality, Request, Route
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,8 @@ class Adapter:
 
     imports: ClassVar[tuple[str, ...]] = ()
     """Heavy modules that `load` will import; an engine may import them once for all models, before it forks."""
+    needs: ClassVar[tuple[Modality, ...]] = ()
+    """What every request must hold: with one of these taken out (`ablate=image`) the model is not asked at all."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec

@@ -19,6 +19,7 @@ examples:
   harness run                                       every model here answers the pocket questions
   harness run task=vqa model=all limit=100
   harness run task=[retrieval,captioning] dataset=coco-363 data_dir=~/data
+  harness run dataset=pocket-audio ablate=[none,audio,shuffled-audio]
   harness run model=[fusion-weighted,pocket-clip] task=all latency=off
   harness resume                                    go on with the last interrupted run
   harness list models
@@ -64,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run models through tasks and write a comparison to RESULTS_DIR/RUN.",
         epilog="settings: task= model= dataset= (a name, [a,b] or all; model= also in-house, domestic, international) "
         "limit=N batch_size=auto|N latency=quick|off seed=N device=auto|cuda|mps|cpu results_dir=results run=NAME "
-        "data_dir=DIR, and any key that --cfg shows, such as models.NAME.dtype=bfloat16.",
+        "data_dir=DIR ablate=[none,audio,shuffled-audio] (also text, image: what a score owes to each), and any key "
+        "that --cfg shows, such as models.NAME.dtype=bfloat16.",
     )
     run.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE", help="settings; defaults: task=vqa model=all dataset=pocket"

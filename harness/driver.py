@@ -21,7 +21,7 @@ from harness.adapter import locate
 from harness.config.specs import from_json, to_json
 from harness.engine.local import LocalEngine
 from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded, Shrunk
-from harness.plan import Plan, card, group_info, group_name
+from harness.plan import Group, Plan, card, group_info
 from harness.progress import Progress
 from harness.records import Record
 from harness.report import pictures
@@ -51,14 +51,10 @@ def begin(plan: Plan, folder: RunFolder) -> None:
     )
 
 
-def _priors(plan: Plan) -> dict[str, tuple[tuple[str, str, Any], list[Record]]]:
+def _priors(plan: Plan) -> dict[str, tuple[Group, list[Record]]]:
     """Key -> group and records of the prior reference rows."""
-    found = ((group, plan.task(group[0]).prior(dataset)) for group, dataset in plan.datasets.items())
-    return {
-        f"prior/{group_name(group, plan.run.tasks[group[0]].ablate)}": (group, records)
-        for group, records in found
-        if records
-    }
+    found = ((group, plan.task(group.task).prior(dataset)) for group, dataset in plan.datasets.items())
+    return {f"prior/{group.name}": (group, records) for group, records in found if records}
 
 
 def _without_models(plan: Plan, folder: RunFolder) -> None:
@@ -219,8 +215,8 @@ class _Writer:
         self.job = next(cell for cell in job.cells if cell.key == key)
         self.store = folder.cell(key)
         self.store.begin(self.cell.info)
-        self.task = plan.task(self.cell.info["task"])
-        self.dataset = plan.datasets[self.cell.info["task"], self.cell.info["dataset"], self.cell.info["language"]]
+        self.task = plan.task(self.cell.group.task)
+        self.dataset = plan.datasets[self.cell.group]
         self.gallery: Gallery | None = self.task.gallery(self.dataset) if isinstance(self.task, GalleryTask) else None
         self.load_s: float | None = None
         self.seconds = 0.0

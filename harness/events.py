@@ -26,6 +26,10 @@ class CellJob:
     dataset: DatasetSpec
     language: Language
     route: Route
+    ablate: str
+    """One of harness.ablation.ABLATIONS."""
+    seed: int
+    """What a shuffling ablation is drawn with."""
     indices: tuple[int, ...] | None
     """Positions of the drawn samples in the data set; None: all."""
     batches: tuple[tuple[int, int], ...]

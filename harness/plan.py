@@ -17,15 +17,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import machine, sources
-from harness.adapter import locate, routes_of
+from harness.ablation import ablated, applies, modality
+from harness.adapter import Adapter, locate, routes_of
 from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
 from harness.dataset import Dataset
 from harness.errors import UserError
 from harness.events import CellJob, Job
-from harness.records import Language
+from harness.records import Language, Route
 from harness.task import GalleryTask, Scoring, Task
 
 BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
@@ -33,11 +34,32 @@ MEMORY_SHARE = 0.8
 """Of the device's memory that weights may take: the rest is for activations."""
 
 
+class Group(NamedTuple):
+    """The cells that are compared with one another: they differ in the model alone."""
+
+    task: str
+    dataset: str
+    language: Language
+    ablate: str
+    """One of harness.ablation.ABLATIONS."""
+
+    @property
+    def ablation(self) -> str:
+        """As files name it: empty for "none"."""
+        return "" if self.ablate == "none" else self.ablate
+
+    @property
+    def name(self) -> str:
+        """The last part of a cell's key: task.dataset.language, and what was taken out."""
+        return ".".join(filter(None, (self.task, self.dataset, self.language, self.ablation)))
+
+
 @dataclass(frozen=True)
 class Cell:
     """A planned cell; `reason` says why it is skipped, if it is."""
 
     key: str
+    group: Group
     info: dict[str, Any]
     """cell.json."""
     job: CellJob | None = None
@@ -53,8 +75,8 @@ class Plan:
     device: str
     jobs: list[Job] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
-    datasets: dict[tuple[str, str, str], Dataset] = field(default_factory=dict)
-    """(task, data set, language) -> the samples drawn."""
+    datasets: dict[Group, Dataset] = field(default_factory=dict)
+    """The samples drawn, after the group's ablation."""
     left_out: list[dict[str, str]] = field(default_factory=list)
 
     def task(self, name: str) -> Task:
@@ -78,11 +100,11 @@ def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ign
     plan.run.models = models
     if not models:
         raise UserError("None of the models asked for is on this machine. `harness list models` says which would be.")
-    groups = list(_groups(run))
+    plan.datasets = _datasets(run)
     for name, spec in models.items():
         dtype = machine.pick_dtype(spec.dtype, plan.device)
         size = spec.batch_size or run.batch_size or BATCH[plan.device.split(":")[0]]
-        cells = [_cell(plan, name, spec, group, dtype, size) for group in groups]
+        cells = [_cell(plan, name, spec, group, dtype, size) for group in plan.datasets]
         plan.cells |= {cell.key: cell for cell in cells}
         jobs = tuple(cell.job for cell in cells if cell.job)
         if jobs:
@@ -134,34 +156,37 @@ def on_this_machine(spec: ModelSpec) -> bool:
     return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
 
 
-def _groups(run: RunSpec) -> Iterator[tuple[str, str, Language]]:
-    """Task x data set x language, for the tasks that a data set is made for."""
-    count = 0
-    for task in run.tasks:
-        for name, spec in run.datasets.items():
-            if task in spec.tasks:
-                for language in spec.languages:
-                    count += 1
-                    yield task, name, language
-    if not count:
+def _datasets(run: RunSpec) -> dict[Group, Dataset]:
+    """The samples of each task x data set x language x ablation, for the tasks that a data set is made for and the
+    ablations that take away something it has."""
+    found: dict[Group, Dataset] = {}
+    unused = set(run.ablate)
+    made_for = [(task, name) for task in run.tasks for name, spec in run.datasets.items() if task in spec.tasks]
+    if not made_for:
         tasks = {name: ", ".join(spec.tasks) for name, spec in run.datasets.items()}
         have = "; ".join(f"{name}: {for_}" for name, for_ in tasks.items())
         raise UserError(f"None of the data sets is made for task {', '.join(run.tasks)}. They are for: {have}.")
+    for task, name in made_for:
+        for language in run.datasets[name].languages:
+            whole = sources.load(name, run.datasets[name], task, language, data_dir=run.data_dir)
+            for ablation in run.ablate:
+                if applies(whole, ablation):
+                    unused.discard(ablation)
+                    found[Group(task, name, language, ablation)] = draw(  # pyright: ignore[reportArgumentType]
+                        ablated(whole, ablation, run.seed), run.limit, run.seed
+                    )
+    if unused:
+        ablation = sorted(unused)[0]
+        kind = "question" if modality(ablation) == "text" else modality(ablation)
+        raise UserError(f"ablate={ablation}: {', '.join(run.datasets)} has no {kind} in {', '.join(run.tasks)}.")
+    return found
 
 
-def _cell(
-    plan: Plan, model: str, spec: ModelSpec, group: tuple[str, str, Language], dtype: str, batch_size: int
-) -> Cell:
-    task_name, dataset_name, language = group
-    run, dataset_spec = plan.run, plan.run.datasets[dataset_name]
-    task = plan.task(task_name)
-    if group not in plan.datasets:
-        plan.datasets[group] = draw(
-            sources.load(dataset_name, dataset_spec, task_name, language, data_dir=run.data_dir), run.limit, run.seed
-        )
+def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str, batch_size: int) -> Cell:
+    run, dataset_spec = plan.run, plan.run.datasets[group.dataset]
+    task = plan.task(group.task)
     dataset = plan.datasets[group]
-    ablate = run.tasks[task_name].ablate
-    key = f"{model}/{group_name(group, ablate)}"
+    key = f"{model}/{group.name}"
     info = {
         "model": model,
         "origin": spec.origin,
@@ -173,27 +198,30 @@ def _cell(
         "prompt": spec.prompt,
         "model_spec": to_json(spec),
     }
-    reason = ""
-    lacking = [kind for kind in dataset.modalities if kind not in spec.modalities]
-    if language not in spec.languages:
-        reason = f"is not made for language {language}"
-    elif lacking:
-        reason = f"takes no {' and no '.join(lacking)}"
     adapter = _adapter(spec._target_)
     route = task.route(routes_of(adapter), dataset)
-    if not reason and route is None:
-        able = ", ".join(routes_of(adapter)) or "do nothing"
-        usable = [name for name in task.routes if task.route([name], dataset)]
-        reason = f"no route: {task_name} takes {' or '.join(usable)} here; the adapter can {able}"
+    reason = _unable(spec, adapter, route, group, dataset, task)
     if reason or route is None:
-        return Cell(key, info | {"fingerprint": {}}, reason=reason)
+        return Cell(key, group, info | {"fingerprint": {}}, reason=reason)
     sides = [len(dataset)]
     if isinstance(task, GalleryTask):
         gallery = task.gallery(dataset)
         sides = [len(gallery.images), len(gallery.texts)]
     batches = tuple(batch_plan(sides, batch_size))
     indices = tuple(dataset.samples.indices) if run.limit else None  # pyright: ignore[reportAttributeAccessIssue]
-    job = CellJob(key, run.tasks[task_name], dataset_name, dataset_spec, language, route, indices, batches, batch_size)
+    job = CellJob(
+        key,
+        run.tasks[group.task],
+        group.dataset,
+        dataset_spec,
+        group.language,
+        route,
+        group.ablate,
+        run.seed,
+        indices,
+        batches,
+        batch_size,
+    )
     info["route"] = route
     info["units"] = sum(sides)
     info["fingerprint"] = {
@@ -205,29 +233,45 @@ def _cell(
         "batch size": batch_size,
         "dtype": dtype,
         "adapter source": source_digest(spec._target_),
-        "task source": source_digest(run.tasks[task_name]._target_),
+        "task source": source_digest(run.tasks[group.task]._target_),
     }
-    return Cell(key, info, job, units=sum(sides))
+    if group.ablation:
+        info["fingerprint"]["ablation"] = [group.ablate, run.seed]
+    return Cell(key, group, info, job, units=sum(sides))
 
 
-def group_name(group: tuple[str, str, str], ablate: str = "") -> str:
-    """The last part of a cell's key: task.dataset.language, and what was taken out."""
-    return ".".join([*group, *([ablate] if ablate else [])])
+def _unable(
+    spec: ModelSpec, adapter: type[Adapter], route: Route | None, group: Group, dataset: Dataset, task: Task
+) -> str:
+    """Why the model cannot be asked: empty if it can."""
+    lacking = [kind for kind in dataset.modalities if kind not in spec.modalities]
+    if group.language not in spec.languages:
+        return f"is not made for language {group.language}"
+    if lacking:
+        return f"takes no {' and no '.join(lacking)}"
+    if route is None:
+        able = ", ".join(routes_of(adapter)) or "do nothing"
+        usable = [name for name in task.routes if task.route([name], dataset)]
+        return f"no route: {group.task} takes {' or '.join(usable)} here; the adapter can {able}"
+    if group.ablate in adapter.needs:
+        return f"cannot be asked without {group.ablate}"
+    if group.ablation and route == "embed" and not any(sample.media for sample in dataset):
+        return f"without {group.ablate} nothing is left to embed"
+    return ""
 
 
-def group_info(plan: Plan, group: tuple[str, str, Language]) -> dict[str, Any]:
+def group_info(plan: Plan, group: Group) -> dict[str, Any]:
     """What cell.json says of a cell's task and data, model or no model."""
-    task_name, dataset_name, language = group
     dataset = plan.datasets[group]
-    scoring = Scoring(language, dataset.labels, dataset.metric)
+    scoring = Scoring(group.language, dataset.labels, dataset.metric)
     return {
-        "task": task_name,
-        "dataset": dataset_name,
-        "language": language,
-        "ablate": plan.run.tasks[task_name].ablate,
+        "task": group.task,
+        "dataset": group.dataset,
+        "language": group.language,
+        "ablate": group.ablation,
         "samples": len(dataset),
         "scoring": {"language": scoring.language, "labels": list(scoring.labels), "metric": scoring.metric},
-        "task_spec": to_json(plan.run.tasks[task_name]),
+        "task_spec": to_json(plan.run.tasks[group.task]),
         "seed": plan.run.seed,
         "prior_split": dataset.prior_split,
     }

@@ -42,7 +42,8 @@ def build(folder: RunFolder) -> dict[str, Any]:
         group = _Group(members, plan["seed"])
         cells += group.cells
         comparisons += group.comparisons
-        tables += group.table
+        if not group.cells[0]["ablate"]:  # a model is no better for missing what it was not given
+            tables += group.table
     return {
         "run": folder.name,
         "machine": plan["machine"],

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from harness import machine, sources
+from harness.ablation import ablated
 from harness.adapter import Adapter, locate
 from harness.clock import Clock
 from harness.dataset import Dataset
@@ -77,8 +78,9 @@ def describe(error: BaseException) -> str:
 
 
 def open_dataset(cell: CellJob, task_name: str, data_dir: str | None) -> Dataset:
-    """The cell's samples: the data set, or those of it that were drawn."""
+    """The cell's samples after its ablation: the data set's, or those of it that were drawn."""
     dataset = sources.load(cell.dataset_name, cell.dataset, task_name, cell.language, data_dir=data_dir)
+    dataset = ablated(dataset, cell.ablate, cell.seed)
     return dataset if cell.indices is None else dataset.take(cell.indices)
 
 

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from harness.ablation import ABLATIONS
 from harness.config.specs import SPECS, ModelSpec, RunSpec
 from harness.errors import UserError, nearest
 
@@ -23,6 +24,8 @@ SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
 DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
 ORIGINS = ("in-house", "domestic", "international")
+LISTS = ("ablate",)
+"""Settings that take one name or a list of names, like the selections."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|checkpoint|path|revision|homepage)$")
 _FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
@@ -49,6 +52,9 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
             selected[key] = _split(value or "")
         else:
             _check_key(key, value, config_dir)
+            if key in LISTS and value is not None:
+                override = f"{key}=[{','.join(_split(value))}]"
+                value = override.partition("=")[2]
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
     chosen, implied = _choose(selected, config_dir)
@@ -229,6 +235,10 @@ def _check_values(run: RunSpec, config_dir: Path | None) -> None:
         if spec.dtype not in (dtypes := ("auto", "float32", "bfloat16", "float16")):
             raise UserError(f"{file}: dtype '{spec.dtype}' is unknown. {nearest(spec.dtype, dtypes)}")
         spec.checkpoint = bundled(spec.checkpoint)
+    for ablation in run.ablate:
+        if ablation not in ABLATIONS:
+            raise UserError(f"ablate={ablation}: there is no such ablation. {nearest(ablation, ABLATIONS)}")
+    run.ablate = list(dict.fromkeys(run.ablate)) or ["none"]
     for key in ("limit", "batch_size"):
         value = getattr(run, key)
         if value is not None and value < 1:

@@ -72,8 +72,6 @@ class TaskSpec:
 
     _target_: str = MISSING
     max_new_tokens: int = 32
-    ablate: str = ""
-    """Take a modality out of every request: image, audio, or shuffled-image, shuffled-audio (another sample's)."""
 
 
 @dataclass
@@ -183,6 +181,9 @@ class RunSpec:
     """Samples a data set, drawn as whole clusters; None: all."""
     batch_size: int | None = None
     """None ("auto"): 32 on a CPU, 64 on a GPU, halved when memory runs out."""
+    ablate: list[str] = field(default_factory=lambda: ["none"])
+    """Each cell once for each of these: none (as it is); without image, audio or text (the question); or with another
+    sample's: shuffled-image, shuffled-audio, shuffled-text."""
     seed: int = 0
     device: str = "auto"
     """cuda, mps, cpu, or auto: the first of these that is there."""
@@ -222,10 +223,14 @@ def to_json(spec: Any) -> Any:
 
 
 def from_json(data: Any) -> Any:
-    """The inverse of `to_json`; raises KeyError for a spec that this version does not have."""
+    """The inverse of `to_json`, without fields that only other versions have; raises KeyError for a spec that this
+    version does not have."""
     if isinstance(data, dict):
         values = {key: from_json(value) for key, value in data.items() if key != "spec"}
-        return SPECS[data["spec"]](**values) if "spec" in data else values
+        if "spec" not in data:
+            return values
+        known = {f.name for f in fields(SPECS[data["spec"]])}
+        return SPECS[data["spec"]](**{key: value for key, value in values.items() if key in known})
     if isinstance(data, list):
         return [from_json(value) for value in data]
     return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -69,6 +69,8 @@ def origins(summary: Summary, words: Words) -> Table | None:
     wanted = ORIGINS[:3]
     rows = []
     for group in summary.groups:
+        if group.ablate:  # who does best without what was asked about says nothing of who is best
+            continue
         best: dict[str, Cell] = {}
         for cell in group.models:
             if cell.score.value is not None:
@@ -122,6 +124,34 @@ def overview(summary: Summary, words: Words) -> Table | None:
     return Table(
         (Column(words("model")), Column(words("origin")), *(Column(text, True) for text in titles)), tuple(rows)
     )
+
+
+def ablations(groups: Sequence[Group], words: Words, parts: bool = True) -> Table:
+    """Groups that differ in their ablation alone, side by side: each model's headline, overall and (`parts`) by the
+    values of its first slice field."""
+    rows = []
+    for label in dict.fromkeys(cell.label for group in groups for cell in group.cells):
+        cells = [next((cell for cell in group.cells if cell.label == label), None) for group in groups]
+        first = next(cell for cell in cells if cell is not None)
+        rows.append((first, label, [cell.score if cell else Number() for cell in cells]))
+        field = next(iter(first.slices), "")
+        for value in first.slices[field] if parts and field else ():
+            found = [cell.slices.get(field, {}).get(value) if cell else None for cell in cells]
+            numbers = [part.metrics.get(first.headline, Number()) if part else Number() for part in found]
+            rows.append((first, f"… {value}", numbers))
+    columns = [Column(words("model"))]
+    columns += [Column(tables.ablation(group, words), True, place) for place, group in enumerate(groups)]
+    drawn = (
+        Row(
+            (name, *(formats.with_interval(score, first.headline) for score in scores)),
+            "reference" if first.reference else "",
+            (None, *(tables.shade(score.value, first.headline) for score in scores)),
+        )
+        for first, name, scores in rows
+    )
+    head = groups[0]
+    title = (words.name(head.task), head.dataset, words.name(head.language), f"{head.headline} [95 %]")
+    return Table(tuple(columns), tuple(drawn), " · ".join(title))
 
 
 def standings(summary: Summary, words: Words) -> Table | None:

@@ -80,6 +80,10 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], words: Words) -
         ]
         for group in (group for group in summary.groups if group.task == task):
             blocks += _group(group, words)
+        for groups in (groups for groups in summary.ablations if groups[0].task == task):
+            table = across.ablations(groups, words)
+            blocks += [Heading(3, f"{words('ablations')}: {table.caption}"), Table(table.columns, table.rows)]
+            blocks.append(Text(words("ablations_note")))
     return blocks + _reading(summary, words) + _appendix(summary, words)
 
 

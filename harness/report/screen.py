@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report import formats, tables
+from harness.report import across, formats, tables
 from harness.report.summary import Summary
 from harness.report.tables import Table
 from harness.report.words import Words
@@ -35,6 +35,11 @@ def show(summary: Summary, console: Console, words: Words) -> None:
         for status, models, reason in tables.missing(group, words):
             style = "" if status == words("skipped") else "bold"
             _line(console, f"{status}: {models} ({reason})", style, ascii_only)
+    for groups in summary.ablations:
+        table = across.ablations(groups, words, parts=False)
+        console.print()
+        _line(console, f"{words('ablations')}: {table.caption}", "bold", ascii_only)
+        _table(console, table, words, ascii_only)
     console.print()
     if any(tables.mark(cell, group) for group in summary.groups for cell in group.models):
         _line(console, words("best_note"), "dim", ascii_only)

@@ -160,6 +160,14 @@ class Summary:
         return tuple(dict.fromkeys(group.task for group in self.groups))
 
     @property
+    def ablations(self) -> list[list[Group]]:
+        """The groups that differ in their ablation alone, together, where there are several."""
+        sets: dict[tuple[str, ...], list[Group]] = {}
+        for group in self.groups:
+            sets.setdefault((group.task, group.dataset, group.language), []).append(group)
+        return [groups for groups in sets.values() if len(groups) > 1]
+
+    @property
     def pocket(self) -> list[str]:
         """Names of the bundled pocket models that are in it."""
         present = {cell.model for cell in self.cells}

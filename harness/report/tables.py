@@ -246,11 +246,16 @@ def missing(group: Group, words: Words) -> list[tuple[str, str, str]]:
 
 def title(group: Group, words: Words, short: bool = False) -> str:
     """Such as "Captioning · pocket · English · n = 500", or short: "captioning · pocket · English"."""
-    ablated = words("ablated", what=group.ablate) if group.ablate else ""
+    ablated = ablation(group, words) if group.ablate else ""
     counts = {cell.samples for cell in group.models}
     n = "" if short or len(counts) != 1 or counts == {None} else f"n = {formats.count(counts.pop())}"
     parts = (group.task if short else words.name(group.task), group.dataset, words.name(group.language), ablated, n)
     return " · ".join(part for part in parts if part)
+
+
+def ablation(group: Group, words: Words) -> str:
+    """What the models of a group were not given, such as "without audio"; "whole" where nothing is missing."""
+    return words.name(f"ablate {group.ablate}") if group.ablate else words("whole")
 
 
 def notes(group: Group, words: Words) -> list[str]:

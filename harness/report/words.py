@@ -19,6 +19,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "prompts": ("Prompts", "提示词"),
     "machine": ("Machine", "机器"),
     "left_out": ("Left out", "未参与的模型"),
+    "ablations": ("What the score owes to each modality", "各模态对得分的贡献"),
     "metrics": ("Metrics", "指标"),
     "latency": ("Latency and memory", "延迟与内存"),
     "slices": ("By {field}", "按 {field} 细分"),
@@ -35,7 +36,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "classification": ("Classification", "分类"),
     "en": ("English", "英文"),
     "zh": ("Chinese", "中文"),
-    "ablated": ("without its {what}", "消融：{what}"),
+    # Ablations
+    "whole": ("whole", "完整"),
+    "ablate text": ("without question", "去掉问题"),
+    "ablate image": ("without image", "去掉图像"),
+    "ablate audio": ("without audio", "去掉音频"),
+    "ablate shuffled-text": ("another's question", "换成其他样本的问题"),
+    "ablate shuffled-image": ("another's image", "换成其他样本的图像"),
+    "ablate shuffled-audio": ("another's audio", "换成其他样本的音频"),
     # Origins, statuses
     "in-house": ("in-house", "自研"),
     "domestic": ("domestic", "国产"),
@@ -185,6 +193,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "over the tables in "
         "which all these models stand.",
         "胜率为该模型胜过其他模型的比例，平均名次为其名次，均在这些模型共同参与的表上取平均。",
+    ),
+    "ablations_note": (
+        "The same samples and the same models, with one thing taken away or exchanged for another sample's. What a "
+        "model loses then is what it owes to it; where nothing is lost, it did not look or listen.",
+        "样本与模型相同，仅去掉某一模态，或换成其他样本的内容。由此损失的得分即来自该模态；若没有损失，说明模型并未看或听。",
     ),
     "pairs_note": (
         "Detectable is the smallest true difference that these samples would have shown (5 % level, 80 % "

@@ -62,9 +62,31 @@ def test_every_task_runs_through_the_command(world):
     assert cells["writer", "classification"]["metrics"]["unmapped_rate"]["value"] == 1.0
 
 
+def test_ablations_stand_side_by_side_and_a_model_that_cannot_do_without_is_skipped(world):
+    world.model("looker", "ToyLooker")
+    world.model("blind")
+    rows = [{"id": i, "image": world.picture(f"p{i}.png"), "q": "Which?", "a": f"p{i}.png"} for i in range(30)]
+    world.dataset("names", "vqa", rows, {"id": "id", "image": "image", "question": "q", "references": "a"})
+    words = ["run", "model=[looker,blind]", "dataset=names", "latency=off", "seed=3"]
+    done = world.harness(*words, "ablate=none,image,shuffled-image", "run=r", "report.charts=true")
+    cells = {(c["model"], c["ablate"]): c for c in world.summary("r")["cells"]}
+    assert cells["looker", ""]["metrics"]["exact_match"]["value"] == 1.0
+    assert cells["looker", "shuffled-image"]["metrics"]["exact_match"]["value"] == 0.0
+    assert cells["looker", "image"]["reason"] == "cannot be asked without image"
+    assert cells["blind", "image"]["status"] == "complete"
+    assert "another's image" in done.stdout
+    assert "| looker | 1.000" in (world.results / "r" / "report.md").read_text()
+    shown = (world.results / "r" / "cells" / "looker" / "vqa.names.en.shuffled-image" / "records.jsonl").read_text()
+    world.harness(*words, "ablate=shuffled-image", "limit=10", "run=part")
+    part = (world.results / "part" / "cells" / "looker" / "vqa.names.en.shuffled-image" / "records.jsonl").read_text()
+    assert set(part.splitlines()) < set(shown.splitlines())
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
+        (["model=toy", "ablate=audoi"], "Did you mean 'audio'?"),
+        (["model=toy", "ablate=audio"], "quiz has no audio in vqa"),
         (["model=toi"], "Did you mean 'toy'?"),
         (["model=toy", "task=vqq"], "Did you mean 'vqa'?"),
         (["model=toy", "limt=3"], "Did you mean 'limit'?"),

@@ -63,6 +63,15 @@ class ToyGenerator(Toy):
         return answers[:-1] if self.fault == "short" else answers
 
 
+class ToyLooker(Toy):
+    """Says the name of the picture's file, so that a test sees which one it was shown; cannot be asked without one."""
+
+    needs = ("image",)
+
+    def generate(self, inputs: list[Request]) -> list[Answer]:
+        return [Answer(os.path.basename(request.media("image")[0].key)) for request in inputs]
+
+
 class ToyEncoder(Toy):
     def embed(self, inputs: list[Request]) -> np.ndarray:
         self._wait(inputs)

@@ -1,14 +1,17 @@
 """The driver: carries out a plan. It alone writes to the run folder, and it alone talks to the person.
 
-Events come from the engine, go to the store, and show as progress. Ctrl-C once lets the batch in hand finish, a second
-one ends at once; either way everything answered so far is on disk and `harness resume` runs only what is missing.
+Events come from the engine, go to the store, and show as progress. Each device takes the next model that waits: with
+several GPUs several models run at once, each served by a thread of the driver. Ctrl-C once lets the batch in hand
+finish, a second one ends at once; either way everything answered so far is on disk and `harness resume` runs only what
+is missing.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -79,26 +82,44 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     """Run every job of the plan that is not complete yet; False if it was interrupted."""
     _without_models(plan, folder)
     modules = {name for job in plan.jobs for name in locate(job.model._target_).imports}
-    engine = LocalEngine(sorted(modules), plan.run.engine.timeout_s)
+    engines = {device: LocalEngine(sorted(modules), plan.run.engine.timeout_s) for device in plan.devices}
     writers = {cell.key: _Writer(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
-    todo = [_remaining(job, writers) for job in plan.jobs]
+    jobs = [job for job in (_remaining(job, writers) for job in plan.jobs) if job is not None]
     started = time.monotonic()
-    with _interruptible(engine, progress) as interrupts:
+    with _interruptible(list(engines.values()), progress) as interrupts:
         progress.start(sum(cell.units for cell in plan.cells.values()), sum(w.done for w in writers.values()))
-        for job in todo:
-            if job is None:
-                continue
-            if interrupts.count:
-                break
-            progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
-            _run_job(engine, job, writers, progress)
-            for cell in job.cells:
-                writers[cell.key].close()
+        _run_jobs(engines, jobs, writers, progress)
     progress.stop()
     facts = folder.plan()
     facts["seconds"] = round((facts.get("seconds") or 0) + time.monotonic() - started, 2)
     write_json(folder.path / "run.json", facts)
     return not interrupts.count
+
+
+def _run_jobs(
+    engines: Mapping[str, LocalEngine], jobs: Sequence[Job], writers: dict[str, _Writer], progress: Progress
+) -> None:
+    """Each device in a thread takes the next job that waits. A cell belongs to one job, so one thread writes it."""
+    waiting = iter(jobs)
+
+    def work(device: str) -> None:
+        try:
+            for job in waiting:
+                if engines[device].stopping:
+                    return
+                progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
+                _run_job(engines[device], replace(job, device=device), writers, progress)
+                for cell in job.cells:
+                    writers[cell.key].close()
+        except BaseException:  # such as a full disk: nobody need go on
+            for engine in engines.values():
+                engine.stop()
+            raise
+
+    with ThreadPoolExecutor(len(engines), thread_name_prefix="device") as pool:
+        threads = [pool.submit(work, device) for device in engines]
+    for thread in threads:
+        thread.result()
 
 
 MOST_DEATHS = 20
@@ -353,16 +374,15 @@ class _Interrupts:
 
 
 @contextmanager
-def _interruptible(engine: LocalEngine, progress: Progress) -> Iterator[_Interrupts]:
+def _interruptible(engines: Sequence[LocalEngine], progress: Progress) -> Iterator[_Interrupts]:
     interrupts = _Interrupts()
 
     def interrupt(_signal: int, _frame: Any) -> None:
         interrupts.count += 1
         if interrupts.count == 1:
             progress.warn("stopping after this batch (Ctrl-C again stops now)")
-            engine.stop()
-        else:
-            engine.kill()
+        for engine in engines:
+            engine.stop() if interrupts.count == 1 else engine.kill()
 
     previous = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -49,6 +49,35 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
+def pick_devices(device: str, gpus: int | None) -> list[str]:
+    """The devices that models run on at the same time: every GPU for "cuda", at most `gpus` of them; else `device`.
+
+    Raises UserError for more GPUs than there are.
+    """
+    found = [device]
+    if device == "cuda":
+        import torch
+
+        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if gpus is not None and (gpus < 1 or gpus > len(found) or not device.startswith("cuda")):
+        there = f"{len(found)} there for device={device}" if device.startswith("cuda") else f"none with device={device}"
+        raise UserError(f"engine.gpus={gpus}: there are {there}. engine.gpus=auto takes what there is.")
+    return found[:gpus]
+
+
+def claim(device: str) -> str:
+    """Let this process, which has not touched a GPU yet, see `device` alone, so that no library uses another one.
+
+    Returns the device's name from then on.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number:
+        return device
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[int(number)].strip() if visible else number
+    return "cuda"
+
+
 def pick_dtype(wanted: str, device: str) -> str:
     """`auto` is bfloat16 on a CUDA device (every one since Ampere has it), float32 elsewhere."""
     if wanted != "auto":

@@ -73,6 +73,8 @@ class Plan:
 
     run: RunSpec
     device: str
+    devices: list[str]
+    """Where models run, one on each at a time."""
     jobs: list[Job] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
     datasets: dict[Group, Dataset] = field(default_factory=dict)
@@ -95,7 +97,8 @@ def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ign
     """
     if not run.models:
         raise UserError("No model is selected. model=all takes every model on this machine.")
-    plan = Plan(run, machine.pick_device(run.device))
+    device = machine.pick_device(run.device)
+    plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus))
     models = dict(_at_hand(plan, implied))
     plan.run.models = models
     if not models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ class Progress:
         self._began = self._said = time.monotonic()
         self._fresh = 0
         self._cell = ""
+        self._counting = threading.Lock()
 
     def start(self, total: int, done: int) -> None:
         """Begin: `done` of `total` units were there before."""
@@ -51,8 +53,9 @@ class Progress:
 
     def advance(self, units: int) -> None:
         """That many more units are on disk."""
-        self._done += units
-        self._fresh += units
+        with self._counting:
+            self._done += units
+            self._fresh += units
         now = time.monotonic()
         rate = self._fresh / max(1e-9, now - self._began)
         if self._bar is not None:

@@ -120,7 +120,7 @@ def _quoted(override: str, key: str, value: str | None) -> str:
     if value is None:
         return override
     head = override[: override.index("=")]
-    if key in ("batch_size", "limit") and value == ("auto" if key == "batch_size" else "all"):
+    if (key, value) in (("batch_size", "auto"), ("engine.gpus", "auto"), ("limit", "all")):
         return f"{head}=null"
     plain = value[:1] not in "\"'[{" and not value.startswith("${")
     if (

@@ -138,6 +138,8 @@ class EngineSpec:
     """How jobs are run."""
 
     name: str = "local"
+    gpus: int | None = None
+    """How many GPUs to use at once, one model on each; None ("auto"): all that device= allows."""
     prepare_ahead: int = 2
     """Batches prepared on the host while the device computes; bounds memory."""
     timeout_s: float = 900.0

@@ -14,9 +14,11 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from harness import machine
 from harness.events import Died, Event, Job
 
 STOP = "stop"
@@ -39,6 +41,11 @@ class LocalEngine:
         self._process: Any = None
         self._connection: Connection | None = None
         self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` or `kill` was called: no other job will run."""
+        return self._stopping
 
     def run(self, job: Job) -> Generator[Event]:
         """The job's events; a process that ends without a word becomes a Died event that says how it ended."""
@@ -116,6 +123,7 @@ def _work(job: Job, connection: Connection, leash: Connection, path: list[str]) 
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    job = replace(job, device=machine.claim(job.device))
     for event in worker.run(job, stop.is_set):
         connection.send(event)
     connection.send(None)

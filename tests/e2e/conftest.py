@@ -19,6 +19,7 @@ MODEL = """# @package models.{name}
 defaults: [/spec/model@_here_, _self_]
 _target_: toys.{cls}
 origin: {origin}
+developer: {name}
 checkpoint: {checkpoint}
 options: {options}
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import time
@@ -18,13 +19,26 @@ from harness.records import Answer, Media, Request, Route
 
 
 class Toy(Adapter):
-    """Answers from the question alone. `fault` on the requests that contain `trigger`."""
+    """Answers from the question alone. `fault` on the requests that contain `trigger`; `diary` is a file that says on
+    which device it was loaded, and when."""
 
-    def __init__(self, spec: Any, fault: str = "", trigger: str = "", delay: float = 0.0, look: bool = False) -> None:
+    def __init__(
+        self, spec: Any, fault: str = "", trigger: str = "", delay: float = 0.0, look: bool = False, diary: str = ""
+    ) -> None:
         super().__init__(spec)
-        self.fault, self.trigger, self.delay, self.look = fault, trigger, delay, look
+        self.fault, self.trigger, self.delay, self.look, self.diary = fault, trigger, delay, look, diary
+
+    def _note(self, what: str) -> None:
+        if self.diary:
+            with open(self.diary, "a") as file:
+                file.write(json.dumps([what, self.name, self.device, time.time()]) + "\n")
+
+    def close(self) -> None:
+        self._note("close")
 
     def load(self, device: str, clock: Clock) -> None:
+        self.name, self.device = self.spec.developer, device
+        self._note("load")
         if self.fault == "load":
             raise OSError("the weights are not there")
 

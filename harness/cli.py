@@ -184,8 +184,7 @@ def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are
     done = driver.run(planned, folder, Progress(console))
     data = summary.write(folder, planned.run.report.language, planned.run.report.charts)
     report.terminal(data, Console(), planned.run.report.language)
-    where = folder.path / ("report.html" if planned.run.report.charts else "summary.json")
-    print(f"\n{where}")
+    print(f"\n{folder.path / 'report.html'}")
     if not done:
         print(f"Interrupted; everything answered is kept. Go on with: {folder.resume}", file=sys.stderr)
         return 130

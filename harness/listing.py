@@ -72,13 +72,13 @@ def _metrics() -> list[dict[str, Any]]:
     examples = {
         "vqa": [Record(str(i), str(i), references=("yes",) * 10, choices=("yes", "no"), answer="yes") for i in (1, 2)],
         "captioning": [Record(str(i), str(i), references=(f"a cat {i}",), answer="a cat") for i in (1, 2)],
-        "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0, 0.0)) for x in ("cat", "dog")],
+        "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0,) + 5 * (0.0,)) for x in "ab"],
         "retrieval": [Record(d, d, retrieval=both | {"direction": d}) for d in ("i2t", "t2i")],
     }
-    run, _ = compose(["model=all", "task=all", "dataset=all"])
+    run, _ = compose(["model=all", "task=all", "dataset=all", "tasks.captioning.meteor=true"])
     found = []
     for name, spec in run.tasks.items():
-        labels = ("cat", "dog") if name == "classification" else ()
+        labels = tuple("abcdef") if name == "classification" else ()
         for s in make_task(spec._target_, spec).score(examples[name], Scoring("en", labels)):
             better = "larger" if s.metric.larger_is_better else "smaller"
             found.append({"task": name, "metric": s.metric.name, "better": better, "definition": s.metric.definition})

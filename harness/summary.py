@@ -233,6 +233,5 @@ def write(folder: RunFolder, language: str, charts: bool = True) -> dict[str, An
 
     data = build(folder)
     write_json(folder.path / "summary.json", data)
-    if charts:
-        report.write(Path(folder.path), language=language)
+    report.write(Path(folder.path), language=language, charts=charts)
     return data

@@ -68,7 +68,6 @@ class Retrieval(GalleryTask):
                     cluster=gallery.clusters[image],
                     question=gallery.texts[name].text if direction == "t2i" else "",
                     media=tuple(medium.key for medium in gallery.images[image].media("image")),
-                    slices={"direction": direction},
                     retrieval=row | {"top": [items[k] for k in ranking.top[i]]},
                 )
                 if failed[i]:

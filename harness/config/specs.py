@@ -75,6 +75,14 @@ class TaskSpec:
 
 
 @dataclass
+class CaptioningSpec(TaskSpec):
+    """Captioning."""
+
+    meteor: bool = False
+    """English METEOR too, where Java and pycocoevalcap are installed. It costs ten CPU-seconds a model."""
+
+
+@dataclass
 class DatasetSpec:
     """One data set and how its columns map to a sample."""
 
@@ -203,6 +211,7 @@ SPECS: dict[str, type] = {
     "open_clip": OpenClipSpec,
     "fusion": FusionSpec,
     "task": TaskSpec,
+    "captioning": CaptioningSpec,
     "dataset": DatasetSpec,
     "prompt": PromptSpec,
     "engine": EngineSpec,

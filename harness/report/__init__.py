@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def write(run_folder: Path | Sequence[Path], out: Path | None = None, language: str = "en") -> Path:
+def write(
+    run_folder: Path | Sequence[Path], out: Path | None = None, language: str = "en", *, charts: bool = True
+) -> Path:
     """Write report.md, report.html, tables/ and charts/ of one run, or of several joined; returns their folder.
 
     `out` is by default the run folder itself, and for several runs a folder beside the first one that bears all
-    their names. Raises UserError when a folder is no run, its summary is damaged, or `out` cannot be written.
+    their names. Without `charts` none are drawn, which spares the import of matplotlib. Raises UserError when a folder
+    is no run, its summary is damaged, or `out` cannot be written.
     """
-    from harness.report import charts, document, export, html, markdown, summary, tables
+    from harness.report import charts as drawing
+    from harness.report import document, export, html, markdown, summary, tables
     from harness.report.formats import file_stem
     from harness.report.words import Words
 
@@ -34,9 +38,9 @@ def write(run_folder: Path | Sequence[Path], out: Path | None = None, language: 
     data = summary.join([(summary.load(folder), str(folder / "summary.json"), folder) for folder in folders])
     out = Path(out) if out is not None else _default(folders)
     try:
-        for name in ("tables", "charts"):
+        for name in ("tables", "charts") if charts else ("tables",):
             (out / name).mkdir(parents=True, exist_ok=True)
-        svgs, figures = charts.draw(data, out / "charts", words)
+        svgs, figures = drawing.draw(data, out / "charts", words) if charts else ({}, {})
         for group in data.groups:
             stem = out / "tables" / file_stem(group.name)
             _save(stem.with_name(stem.name + ".csv"), export.results_csv(group))

@@ -144,3 +144,10 @@ def test_package_headers_match_the_files_names():
     for group in ("model", "task", "dataset", "prompt"):
         for file in (CONF / group).glob("*.yaml"):
             assert file.read_text().startswith(f"# @package {group}s.{file.stem}\n"), file
+
+
+def test_meteor_is_asked_for_by_the_captioning_task_alone():
+    run, _ = compose(["task=all", "tasks.captioning.meteor=true"])
+    assert [name for name, task in run.tasks.items() if getattr(task, "meteor", False)] == ["captioning"]
+    with pytest.raises(UserError, match="meteor"):
+        compose(["task=all", "tasks.vqa.meteor=true"])

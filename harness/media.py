@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+MOST_SAMPLES = 2**27
+"""Numbers that a sound may decode to, over all channels and at either rate: half a GiB, 2 h 20 min at 16 kHz. Silence
+packs so well that a small file can hold days of it."""
+
+
 def open_image(media: Media) -> Image.Image:
     """The image as RGB, turned as its EXIF tag says; transparent parts white; 16-bit grey scaled to 8.
 
@@ -42,7 +47,7 @@ def open_image(media: Media) -> Image.Image:
 def open_audio(media: Media, rate: int) -> np.ndarray:
     """The sound as float32 [n] within -1..1, its channels averaged, resampled to `rate` samples a second.
 
-    Raises SampleError for a file that is absent, empty, cut short, without sound or in no known format.
+    Raises SampleError for a file that is absent, empty, cut short, too long, without sound or in no known format.
     """
     import numpy as np
     import soundfile
@@ -55,7 +60,12 @@ def open_audio(media: Media, rate: int) -> np.ndarray:
         try:
             encoded = _file(media)
             _refuse_cut_sound(encoded.getbuffer())
-            sound, found = soundfile.read(encoded, dtype="float32")
+            with soundfile.SoundFile(encoded) as file:
+                found = file.samplerate
+                longest = max(1, file.channels, rate / found) * file.frames
+                if longest > MOST_SAMPLES:
+                    raise ValueError(f"it is too long: {file.frames / found:.0f} s decode to {longest:.0f} numbers")
+                sound = file.read(dtype="float32")
         except soundfile.LibsndfileError as error:
             raise _failure(media, error.error_string) from error
         except Exception as error:  # a decoder raises whatever a broken file leads it to

@@ -118,7 +118,7 @@ class CellStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = self.records_path.open("ab")
         text = "".join(json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
-        self._file.write(text.encode())
+        self._file.write(text.encode(errors="replace"))  # a model's text may hold half a character
         self._sync(self._file)
 
     def _sync(self, file: Any) -> None:

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.adapter import Adapter
 from harness.clock import Clock
-from harness.errors import SampleError
+from harness.errors import SampleError, TransientError
 from harness.records import Answer, Media, Request, Route
+
+
+class AcceleratorError(RuntimeError):
+    """Named like torch's: after it, every call of the process fails."""
 
 
 class Toy(Adapter):
     """Answers from the question alone. `fault` on the requests that contain `trigger`; `diary` is a file that says on
-    which device it was loaded, and when."""
+    which device it was loaded, and when; `notes` a folder where some faults count, so that they end: a process that is
+    started anew forgets."""
 
     def __init__(
-        self, spec: Any, fault: str = "", trigger: str = "", delay: float = 0.0, look: bool = False, diary: str = ""
+        self,
+        spec: Any,
+        fault: str = "",
+        trigger: str = "",
+        delay: float = 0.0,
+        look: bool = False,
+        listen: bool = False,
+        diary: str = "",
+        notes: str = "",
     ) -> None:
         super().__init__(spec)
-        self.fault, self.trigger, self.delay, self.look, self.diary = fault, trigger, delay, look, diary
+        self.fault, self.trigger, self.delay, self.look, self.listen = fault, trigger, delay, look, listen
+        self.diary, self.notes = diary, Path(notes)
+        self.held: list[Any] = []
 
     def _note(self, what: str) -> None:
         if self.diary:
@@ -41,8 +59,24 @@ class Toy(Adapter):
         self._note("load")
         if self.fault == "load":
             raise OSError("the weights are not there")
+        if self.fault == "load killed once" and self._count("load") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _count(self, name: str) -> int:
+        """How often this has been called in the run, this time included."""
+        with (self.notes / name).open("a") as file:
+            file.write("x")
+        return (self.notes / name).stat().st_size
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Any:
+        if self.fault == "crash in prepare" and any(self.trigger in request.text for request in requests):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.listen:
+            from harness.media import open_audio
+
+            for request in requests:
+                for medium in request.media("audio"):
+                    open_audio(medium, 16_000)
         if self.look:
             from harness.media import open_image
 
@@ -61,10 +95,40 @@ class Toy(Adapter):
                     os.kill(os.getpid(), signal.SIGSEGV)
                 case "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
+                case "killed once" if self._count("kills") == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "exit":
+                    sys.exit(3)
                 case "hang":
                     time.sleep(3600)
+                case "stuck":  # in a library's call that does not let the interpreter go
+                    (self.notes / "stuck").touch()
+                    ctypes.PyDLL(None).sleep(3600)
+                case "leak":  # as the kernel ends what takes too much
+                    self.held.append(bytearray(os.urandom(1)) * 20_000_000)
+                    if len(self.held) > 3:
+                        os.kill(os.getpid(), signal.SIGKILL)
                 case "memory" if len(requests) > 2:
                     raise MemoryError
+                case "device memory" if len(requests) > 5:
+                    (self.notes / str(time.monotonic_ns())).write_text(str(len(requests)))
+                    import torch
+
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+                case "large batches killed" if len(requests) > 4:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "device lost":
+                    self.fault, self.trigger = "device is lost", ""
+                    self._wait(requests)
+                case "device is lost":
+                    raise AcceleratorError("CUDA error: device-side assert triggered")
+                case "busy" if self._count("asked") < 3:
+                    raise TransientError("the server is busy")
+                case "refused" if self._count("asked") < 3:
+                    raise ConnectionRefusedError("nobody listens")
+                case "down":
+                    self._count("asked")
+                    raise TransientError("the server is down")
 
 
 class ToyGenerator(Toy):
@@ -72,8 +136,16 @@ class ToyGenerator(Toy):
         self._wait(inputs)
         answers = [Answer("yes" if "Is" in request.text else "two", tokens_out=1) for request in inputs]
         for answer, request in zip(answers, inputs, strict=True):
-            if self.fault == "type" and self.trigger in request.text:
-                answer.text = b"no text"  # pyright: ignore[reportAttributeAccessIssue]
+            if self.trigger in request.text:
+                match self.fault:
+                    case "type":
+                        answer.text = b"no text"  # pyright: ignore[reportAttributeAccessIssue]
+                    case "tokens":
+                        answer.tokens_out = np.int64(1)  # pyright: ignore[reportAttributeAccessIssue]
+                    case "surrogate":
+                        answer.text = "half a \ud83d"
+        if self.fault == "nothing":
+            return None  # pyright: ignore[reportReturnType]
         return answers[:-1] if self.fault == "short" else answers
 
 
@@ -86,6 +158,22 @@ class ToyLooker(Toy):
         return [Answer(os.path.basename(request.media("image")[0].key)) for request in inputs]
 
 
+class ToyRanker(Toy):
+    """Prefers the first choice; a fault of its scores on the requests that contain `trigger`."""
+
+    def rank(self, inputs: list[Request]) -> list[np.ndarray]:
+        self._wait(inputs)
+        rows = [-np.arange(len(request.choices), dtype=np.float32) for request in inputs]
+        for i, request in enumerate(inputs):
+            if self.trigger in request.text:
+                match self.fault:
+                    case "nan":
+                        rows[i][0] = np.nan
+                    case "few":
+                        rows[i] = rows[i][:-1]
+        return rows
+
+
 class ToyEncoder(Toy):
     def embed(self, inputs: list[Request]) -> np.ndarray:
         self._wait(inputs)
@@ -94,7 +182,9 @@ class ToyEncoder(Toy):
         for row, request in zip(rows, inputs, strict=True):
             if self.fault == "nan" and self.trigger in request.text:
                 row[0] = np.nan
-        return rows[:, : 3 + len(inputs)] if self.fault == "width" else rows
+        if self.fault == "width" and any(self.trigger in request.text for request in inputs):
+            return rows[:, :-1]
+        return rows.ravel() if self.fault == "shape" else rows
 
     def _vector(self, request: Request) -> np.ndarray:
         keys = [part.key if isinstance(part, Media) else part for part in request.parts]

@@ -1,0 +1,155 @@
+"""One fault stays one fault: whatever an adapter or a file does, it costs the samples concerned and no others."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+BLAMED = {
+    "exit": ({"13"}, "status 3"),
+    "crash in prepare": ({"13"}, "SIGSEGV"),
+    "device lost": ({"13"}, "device-side assert"),
+    "tokens": ({"13"}, "int64"),
+    "nothing": (set(map(str, range(24))), "gave a NoneType"),
+    "surrogate": (set(), ""),
+    "leak": (set(), ""),
+    "killed once": (set(), ""),
+    "load killed once": (set(), ""),
+}
+"""Fault -> the samples that fail by it, and what their records say."""
+
+
+def test_every_fault_costs_the_samples_concerned_and_no_other_model_anything(world):
+    names = []
+    for number, fault in enumerate(BLAMED):
+        notes = world.folder / f"notes{number}"
+        notes.mkdir()
+        trigger = "" if fault in ("leak", "load killed once", "nothing") else "number 13?"
+        names.append(world.model(f"model{number}", fault=fault, trigger=trigger, notes=str(notes)))
+    quiz = world.questions(24)
+    world.harness("run", f"model=[{','.join(names)}]", f"dataset={quiz}", "run=r", "latency=off", "batch_size=4",
+                  status=1)  # fmt: skip
+    for name, (fault, (ids, reason)) in zip(names, BLAMED.items(), strict=True):
+        errors = {row["id"]: row["error"] for row in world.records("r", name) if "error" in row}
+        assert set(errors) == ids, fault
+        assert all(reason in error for error in errors.values()), errors
+        cell = world.cell("r", name)
+        assert (cell["status"], cell["samples"], cell["failed"]) == ("complete", 24, len(ids))
+        assert cell["coverage"] == pytest.approx(1 - len(ids) / 24)
+    odd = names[list(BLAMED).index("surrogate")]
+    assert next(row["answer"] for row in world.records("r", odd) if row["id"] == "13") == "half a ?"
+
+
+def test_scores_that_are_no_numbers_or_too_few_cost_their_sample(world):
+    names = [world.model(f"{fault}-scores", "ToyRanker", fault=fault, trigger="number 13?") for fault in ("nan", "few")]
+    rows = [{"id": i, "image": world.picture(f"{i}.png"), "q": f"number {i}?", "a": "cat"} for i in range(24)]
+    columns = {"id": "id", "image": "image", "question": "q", "references": "a"}
+    world.dataset("closed", "vqa", rows, columns, "labels: {en: [cat, dog]}")
+    world.harness(
+        "run", f"model=[{','.join(names)}]", "dataset=closed", "run=r", "latency=off", "batch_size=8", status=1
+    )
+    for name, reason in zip(names, ("no finite number", "shape (1,)"), strict=True):
+        (row,) = [row for row in world.records("r", name) if "error" in row]
+        assert row["id"] == "13"
+        assert reason in row["error"]
+
+
+def test_vectors_of_another_width_cost_their_queries_and_a_wrong_shape_the_model(world):
+    world.model("width", "ToyEncoder", fault="width", trigger="a 5")
+    world.model("shape", "ToyEncoder", fault="shape")
+    album = world.captions(12)
+    world.harness("run", "task=retrieval", "model=[width,shape]", f"dataset={album}", "run=r", "latency=off",
+                  "batch_size=4", status=1)  # fmt: skip
+    (row,) = [row for row in world.records("r", "width") if "error" in row]
+    assert row["id"] == "t2i:p5#0"
+    assert "width 32" in row["error"]
+    assert world.cell("r", "shape")["status"] == "failed"
+    assert "gave 32 answers to 1 requests" in world.cell("r", "shape")["reason"]
+
+
+def test_a_choice_that_cannot_be_embedded_costs_the_sample_that_has_it(world):
+    world.model("finder", "ToyEncoder", fault="raise", trigger="poison")
+    rows = [
+        {"id": i, "image": world.picture(f"{i}.png"), "q": "which?", "a": "x", "c": ["x", "poison" if i == 3 else "y"]}
+        for i in range(8)
+    ]
+    columns = {"id": "id", "image": "image", "question": "q", "references": "a", "choices": "c"}
+    world.dataset("chosen", "vqa", rows, columns)
+    world.harness("run", "model=finder", "dataset=chosen", "run=r", "latency=off", status=1)
+    (row,) = [row for row in world.records("r", "finder") if "error" in row]
+    assert row["id"] == "3"
+    assert "cannot answer this one" in row["error"]
+
+
+def test_out_of_device_memory_halves_the_batch_once_and_a_resume_remembers(world):
+    notes = world.folder / "notes"
+    notes.mkdir()
+    world.model("big", fault="device memory", notes=str(notes), delay=0.2)
+    quiz = world.questions(64)
+    words = ["run", "model=big", f"dataset={quiz}", "run=r", "batch_size=16", "latency=off"]
+    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
+    end = time.monotonic() + 60
+    while not list(world.results.glob("r/cells/big/*/records.jsonl")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    world.harness("resume", "r")
+    assert sorted(file.read_text() for file in notes.iterdir()) == ["16", "8"]  # each size was tried once
+    cell = world.cell("r", "big")
+    assert cell["failed"] == 0
+    assert cell["latency"]["batch_size"] == 4
+    assert cell["note"] == "memory ran out: batches of at most 4"
+
+
+def test_batches_that_the_kernel_kills_for_memory_become_smaller(world):
+    world.model("big", fault="large batches killed")
+    quiz = world.questions(64)
+    world.harness("run", "model=big", f"dataset={quiz}", "run=r", "batch_size=16", "latency=off")
+    cell = world.cell("r", "big")
+    assert (cell["failed"], cell["note"]) == (0, "memory ran out: batches of at most 4")
+
+
+def test_media_that_are_broken_or_far_too_large_are_failed_records_with_the_reason(world):
+    data = world.folder / "data"
+    rows = [
+        {"id": i, "image": world.picture(f"{i}.png"), "sound": f"{i}.flac", "q": f"Is it {i}?", "a": "yes"}
+        for i in range(12)
+    ]
+    for row in rows:
+        soundfile.write(data / row["sound"], np.random.default_rng(0).normal(0, 0.1, 4000), 16_000)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(data / "1.png")
+    whole = (data / "1.png").read_bytes()
+    (data / "1.png").write_bytes(whole[: len(whole) // 2])
+    (data / "2.png").write_bytes(b"")
+    (data / "3.png").write_bytes(b"no picture")
+    Image.new("1", (20_000, 20_000)).save(data / "4.png")
+    sound = (data / "6.flac").read_bytes()
+    (data / "6.flac").write_bytes(sound[: len(sound) // 2])
+    (data / "7.flac").write_bytes(b"")
+    (data / "8.flac").write_bytes(b"no sound")
+    with soundfile.SoundFile(data / "9.flac", "w", 8_000, 1) as silence:
+        for _ in range(140):
+            silence.write(np.zeros(1_000_000, np.int16))
+    assert (data / "9.flac").stat().st_size < 1_000_000
+    (data / "10.png").unlink()
+    columns = {"id": "id", "image": "image", "audio": "sound", "question": "q", "references": "a"}
+    world.dataset("broken", "vqa", rows, columns, "modalities: [text, image, audio]")
+    name = world.model("toy", look=True, listen=True)
+    config = world.folder / "conf" / "model" / f"{name}.yaml"
+    config.write_text(config.read_text() + "modalities: [text, image, audio]\n")
+    world.harness("run", "model=toy", "dataset=broken", "run=r", "latency=off", status=1)
+    errors = {row["id"]: row["error"] for row in world.records("r", "toy") if "error" in row}
+    wanted = {"1": "truncated", "2": "empty", "3": "no image", "4": "bomb", "6": "", "7": "empty", "8": "",
+              "9": "too long", "10": "no such file"}  # fmt: skip
+    assert set(errors) == set(wanted)
+    for name, reason in wanted.items():
+        assert f"{name}." in errors[name]
+        assert f"line {int(name) + 1}" in errors[name]
+        assert reason in errors[name]

@@ -1,0 +1,188 @@
+"""The worker in this process: what may pass by itself is asked again after a pause, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness import worker
+from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
+from harness.dataset import Dataset
+from harness.errors import SampleError, TransientError
+from harness.events import Answered, CellJob, Died, Event, Failed, Job, Shrunk
+from harness.records import Answer, Sample
+
+WORDING = {"en": "{question}"}
+
+
+class Obliging:
+    """Answers "yes" unless `fault`, which is told the questions and the number of the call, raises."""
+
+    fault: Callable[[list[str], int], None]
+    loading: Callable[[int], None]
+    calls: list[list[str]]
+    loads: int
+
+    def __init__(self, spec):
+        pass
+
+    def load(self, device, clock):
+        type(self).loads += 1
+        type(self).loading(self.loads)
+
+    def prepare(self, requests, route):
+        return requests
+
+    def generate(self, requests):
+        questions = [request.text for request in requests]
+        self.calls.append(questions)
+        type(self).fault(questions, len(self.calls))
+        return [Answer("yes") for _ in requests]
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> list[float]:
+    """The seconds that the worker would have waited."""
+    found: list[float] = []
+    monkeypatch.setattr(worker.time, "sleep", found.append)
+    Obliging.fault = Obliging.loading = staticmethod(lambda *_: None)
+    Obliging.calls, Obliging.loads = [], 0
+    samples = [Sample(str(i), str(i), "en", question=f"q{i}", references=("yes",)) for i in range(8)]
+    monkeypatch.setattr(worker, "open_dataset", lambda *_: Dataset("quiz", "en", samples, modalities=("text",)))
+    return found
+
+
+def run() -> list[Event]:
+    """The events of a job of two batches of four questions."""
+    prompt = PromptSpec(WORDING, WORDING, WORDING, WORDING, WORDING, {}, {}, WORDING, WORDING)
+    cell = CellJob(
+        key="m/vqa.quiz.en",
+        task=TaskSpec("tasks.vqa.Vqa"),
+        dataset_name="quiz",
+        dataset=DatasetSpec("jsonl", ["vqa"]),
+        language="en",
+        route="generate",
+        ablate="none",
+        seed=0,
+        indices=None,
+        batches=((0, 4), (4, 8)),
+        batch_size=4,
+    )
+    model = ModelSpec(f"{__name__}.Obliging", "domestic", checkpoint=".")
+    return list(worker.run(Job("m", model, prompt, "cpu", (cell,), LatencySpec("off"), 0, None)))
+
+
+def errors(events: list[Event]) -> dict[str, str]:
+    records = [record for event in events if isinstance(event, Answered) for record in event.records]
+    assert len(records) == 8
+    return {record.id: record.error for record in records if record.error is not None}
+
+
+@pytest.mark.parametrize("error", [TransientError("busy"), ConnectionResetError("gone"), TimeoutError("late")])
+def test_what_passes_is_asked_again_whole_after_growing_pauses(pauses, error):
+    def fault(questions, call):
+        if call <= 2:
+            raise error
+
+    Obliging.fault = staticmethod(fault)
+    assert errors(run()) == {}
+    assert pauses == [1.0, 4.0]
+    assert [len(call) for call in Obliging.calls] == [4, 4, 4, 4]
+
+
+def test_a_server_that_stays_away_fails_the_samples_after_a_few_calls(pauses):
+    def fault(questions, call):
+        raise TransientError("the server is down")
+
+    Obliging.fault = staticmethod(fault)
+    found = errors(run())
+    assert set(found.values()) == {"TransientError: the server is down"}
+    assert len(found) == 8
+    assert pauses == [1.0, 4.0, 15.0] * 2
+    assert len(Obliging.calls) == 2 * (3 + 7)  # the last time it is halved down to single questions
+
+
+def test_one_question_that_a_server_never_answers_costs_itself_alone(pauses):
+    def fault(questions, call):
+        if "q5" in questions:
+            raise TimeoutError("no answer in 60 s")
+
+    Obliging.fault = staticmethod(fault)
+    assert errors(run()) == {"5": "TimeoutError: no answer in 60 s"}
+
+
+def test_what_cannot_pass_is_not_asked_again(pauses):
+    def fault(questions, call):
+        if "q5" in questions:
+            raise SampleError("no such voice")
+
+    Obliging.fault = staticmethod(fault)
+    assert errors(run()) == {"5": "no such voice"}
+    assert pauses == []
+    assert Obliging.calls.count(["q5"]) == 1
+
+
+def test_a_busy_server_beside_a_bad_question_is_asked_again(pauses):
+    def fault(questions, call):
+        if "q2" in questions:
+            raise SampleError("bad")
+        if "q0" in questions and len(pauses) < 2:
+            raise TransientError("busy")
+
+    Obliging.fault = staticmethod(fault)
+    assert errors(run()) == {"2": "bad"}
+    assert pauses == [1.0, 4.0]
+
+
+def test_loading_is_tried_again_when_a_connection_breaks_and_not_when_the_weights_are_wrong(pauses):
+    def loading(number):
+        if number <= 2:
+            raise ConnectionError("no route")
+
+    Obliging.loading = staticmethod(loading)
+    assert errors(run()) == {}
+    assert (Obliging.loads, pauses) == (3, [1.0, 4.0])
+
+    def wrong(number):
+        raise OSError("config.json is not there")
+
+    Obliging.loading = staticmethod(wrong)
+    (event,) = run()
+    assert event == Failed(None, "m did not load: OSError: config.json is not there")
+    assert Obliging.loads == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    ],
+)
+def test_every_way_of_running_out_of_memory_halves_for_good(pauses, error):
+    def fault(questions, call):
+        if len(questions) > 2:
+            raise error
+
+    Obliging.fault = staticmethod(fault)
+    events = run()
+    assert errors(events) == {}
+    assert [event.batch_size for event in events if isinstance(event, Shrunk)] == [2]
+    assert [len(call) for call in Obliging.calls] == [4, 2, 2, 2, 2]
+
+
+def test_a_lost_device_ends_the_process_at_once(pauses):
+    def fault(questions, call):
+        if "q5" in questions:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    Obliging.fault = staticmethod(fault)
+    *before, last = run()
+    assert last == Died("RuntimeError: CUDA error: an illegal memory access was encountered")
+    assert len([event for event in before if isinstance(event, Answered)]) == 1

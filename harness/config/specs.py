@@ -34,6 +34,8 @@ class ModelSpec:
     modalities: list[str] = field(default_factory=lambda: ["text", "image"])
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
     """Languages the model is asked in; in others its cells are skipped with that reason."""
+    tasks: list[str] = field(default_factory=list)
+    """Tasks it was made for, such as captioning alone; in others its cells are skipped. Empty: whatever it can do."""
     prompt: str = "chat"
     """The profile in conf/prompt/ that words its requests."""
     dtype: str = "auto"

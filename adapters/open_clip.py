@@ -101,6 +101,7 @@ class Captions:
 
     pixels: torch.Tensor
     prompts: list[list[int]]
+    min_new_tokens: int
     max_new_tokens: int
 
 
@@ -118,7 +119,8 @@ class OpenClipCoCa(OpenClip):
         pixels = self.host_inputs("image", [request.media("image")[0] for request in requests])
         room = self.model.context_length - 1
         prompts = [[self.tokenizer.sot_token_id, *self.tokenizer.encode(r.text)][:room] for r in requests]
-        return Captions(pixels, prompts, max(r.max_new_tokens for r in requests))
+        least, most = min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests)
+        return Captions(pixels, prompts, least, most)
 
     def generate(self, inputs: Captions) -> list[Answer]:
         """Greedy captions, at most to the context's end. The decoder keeps no cache: each step runs the whole text."""
@@ -130,13 +132,15 @@ class OpenClipCoCa(OpenClip):
             with self.clock.phase("decode"):
                 texts = [list(prompt) for prompt in inputs.prompts]
                 open_rows = list(range(len(texts)))
-                for _ in range(inputs.max_new_tokens):
+                for step in range(inputs.max_new_tokens):
                     open_rows = [i for i in open_rows if len(texts[i]) < self.model.context_length]
                     if not open_rows:
                         break
                     for i, token in zip(open_rows, self._next(latent, tokens, texts, open_rows), strict=True):
                         texts[i].append(token)
-                    open_rows = [i for i in open_rows if texts[i][-1] != self.tokenizer.eot_token_id]
+                    self.clock.token()
+                    if step + 1 >= inputs.min_new_tokens:
+                        open_rows = [i for i in open_rows if texts[i][-1] != self.tokenizer.eot_token_id]
         return [self._answer(text, prompt) for text, prompt in zip(texts, inputs.prompts, strict=True)]
 
     def _next(self, latent: Any, tokens: Any, texts: list[list[int]], rows: list[int]) -> list[int]:

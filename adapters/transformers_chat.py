@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.transformers_base import Tensors, TransformersAdapter
 from adapters.transformers_decoding import (
+    answer_lengths,
     choice_likelihoods,
     choice_tokens,
     count_tokens,
@@ -34,7 +35,8 @@ class Prompts:
     """A prepared batch."""
 
     tensors: Tensors
-    max_new_tokens: int
+    lengths: tuple[int, int]
+    """The fewest and the most tokens of an answer."""
     choices: list[list[list[int]]]
     """By request and choice: the choice's token ids; empty for `generate`."""
 
@@ -78,7 +80,7 @@ class ChatModel(TransformersAdapter):
         choices = []
         if route == "rank":
             choices = [choice_tokens(self.tokenizer, request.choices) for request in requests]
-        return Prompts(self.to_host(tensors), max(r.max_new_tokens for r in requests), choices)
+        return Prompts(self.to_host(tensors), answer_lengths(requests), choices)
 
     def _content(self, request: Request) -> list[dict[str, Any]]:
         """The parts in their order, in the form that chat templates read."""
@@ -104,11 +106,12 @@ class ChatModel(TransformersAdapter):
         """Greedy answers, the prompt cut off."""
         tensors = self.to_device(inputs.tensors)
         width = tensors["input_ids"].shape[1]
-        rows = generate_greedily(plain_generate(self.model), tensors, inputs.max_new_tokens, self.clock)[:, width:]
+        rows = generate_greedily(plain_generate(self.model), tensors, inputs.lengths, self.clock)[:, width:]
         sent = inputs.tensors["attention_mask"].sum(dim=1).tolist()
-        received = count_tokens(rows, self.model.generation_config.eos_token_id)
-        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, received, strict=True)]
+        with self.clock.phase("postprocess"):
+            received = count_tokens(rows, self.model.generation_config.eos_token_id)
+            texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+            return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, received, strict=True)]
 
     def rank(self, inputs: Prompts) -> list[np.ndarray]:
         """Mean log-likelihood of each choice's tokens as the beginning of the answer."""

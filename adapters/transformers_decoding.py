@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.clock import Clock
+    from harness.records import Request
 
 ROWS = 256
 """Choices scored at a time; bounds the memory of repeated caches."""
@@ -50,7 +51,8 @@ def use_greedy_decoding(model: Any, pad_token_id: int | None) -> None:
 
 
 class _Phases:
-    """A logits processor that changes nothing: its first call ends the phase "prefill" and begins "decode"."""
+    """A logits processor that changes nothing: its first call ends the phase "prefill" and begins "decode", and each
+    call stamps a token, on CUDA without waiting for it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -69,17 +71,29 @@ class _Phases:
             self._decoding = True
             self._stack.close()
             self._stack.enter_context(self._clock.phase("decode"))
+        self._clock.token()
         return scores
 
 
 def generate_greedily(
-    generate: Callable[..., Any], tensors: dict[str, Any], max_new_tokens: int, clock: Clock
+    generate: Callable[..., Any], tensors: dict[str, Any], lengths: tuple[int, int], clock: Clock
 ) -> torch.Tensor:
-    """Token ids int64 [n, length] as a model's `generate` returns them (some families repeat the prompt)."""
+    """Token ids int64 [n, length] as a model's `generate` returns them (some families repeat the prompt).
+
+    `lengths`: the fewest and the most tokens of an answer.
+    """
     import torch
 
+    least, most = lengths
     with torch.no_grad(), _Phases(clock) as phases:
-        return generate(**tensors, max_new_tokens=max_new_tokens, logits_processor=[phases])
+        return generate(
+            **tensors, min_new_tokens=least or None, max_new_tokens=most, logits_processor=[phases]
+        )
+
+
+def answer_lengths(requests: Sequence[Request]) -> tuple[int, int]:
+    """The fewest and the most tokens that a batch's answers may have."""
+    return min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests)
 
 
 def plain_generate(model: Any) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.transformers_base import Tensors, TransformersAdapter, context_length, one_image_each
 from adapters.transformers_decoding import (
+    answer_lengths,
     choice_likelihoods,
     choice_tokens,
     count_tokens,
@@ -49,7 +50,8 @@ class Prompts:
 
     n: int
     groups: list[Group]
-    max_new_tokens: int
+    lengths: tuple[int, int]
+    """The fewest and the most tokens of an answer."""
 
 
 class Prompted(TransformersAdapter):
@@ -86,7 +88,7 @@ class Prompted(TransformersAdapter):
             tensors = self.to_host(self.encode([images[i] for i in rows], [requests[i].text for i in rows]))
             choices = [self._choices(requests[i]) for i in rows] if route == "rank" else []
             groups.append(Group(rows, tensors, choices))
-        return Prompts(len(requests), groups, max(r.max_new_tokens for r in requests))
+        return Prompts(len(requests), groups, answer_lengths(requests))
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         """The model's inputs for images and prompts, padded to one length."""
@@ -112,13 +114,14 @@ class Prompted(TransformersAdapter):
         answers: list[Answer] = [Answer("")] * inputs.n
         for group in inputs.groups:
             tensors = self.to_device(group.tensors)
-            output = generate_greedily(self.model.generate, tensors, inputs.max_new_tokens, self.clock)
+            output = generate_greedily(self.model.generate, tensors, inputs.lengths, self.clock)
             output = output[:, self.prompt_width(output, tensors["input_ids"]) :]
-            received = count_tokens(output, self.stop)
-            sent = group.tensors["attention_mask"].sum(dim=1).tolist()
-            texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
-            for row, text, *counts in zip(group.rows, texts, sent, received, strict=True):
-                answers[row] = Answer(text.strip(), *counts)
+            with self.clock.phase("postprocess"):
+                received = count_tokens(output, self.stop)
+                sent = group.tensors["attention_mask"].sum(dim=1).tolist()
+                texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+                for row, text, *counts in zip(group.rows, texts, sent, received, strict=True):
+                    answers[row] = Answer(text.strip(), *counts)
         return answers
 
     def prompt_width(self, output: Any, prompt: Any) -> int:

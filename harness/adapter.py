@@ -39,7 +39,8 @@ class Adapter:
     def load(self, device: str, clock: Clock) -> None:
         """Read the weights onto `device` ("cpu", "cuda", "cuda:1", "mps"). Timed as the cold load.
 
-        `clock` may be kept to mark inner phases of later calls: `with clock.phase("decode"): ...`.
+        `clock` may be kept to mark what later calls do, for latency passes: `with clock.phase("encode")` (or "prefill",
+        "decode", "postprocess"), and `clock.token()` for each output token.
         Raises OSError or UserError with a message for people when the weights are missing, corrupt or of another model.
         """
         raise TypeError(f"{type(self).__name__} has no load()")

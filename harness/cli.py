@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run models through tasks and write a comparison",
         description="Run models through tasks and write a comparison to RESULTS_DIR/RUN.",
         epilog="settings: task= model= dataset= (a name, [a,b] or all; model= also in-house, domestic, international) "
-        "limit=N batch_size=auto|N latency=quick|off seed=N device=auto|cuda|mps|cpu results_dir=results run=NAME "
+        "limit=N batch_size=auto|N latency=quick|full|off seed=N device=auto|cuda|mps|cpu results_dir=results run=NAME "
         "data_dir=DIR ablate=[none,audio,shuffled-audio] (also text, image: what a score owes to each), and any key "
         "that --cfg shows, such as models.NAME.dtype=bfloat16.",
     )
@@ -109,24 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--config-dir", type=Path, metavar="DIR")
     fetch.set_defaults(command=_fetch)
 
-    train = commands.add_parser(
-        "train",
-        help="train the in-house fusion models and the pocket models",
-        description="Train models by their recipes (conf/train/) and first what they begin with. The same command goes "
-        "on with what was interrupted. Several GPUs: accelerate launch -m harness train …",
-        epilog="settings: model= (a recipe, [a,b] or all: `harness list recipes`) dataset=pocket seed=N "
-        "device=auto|cpu work_dir=DIR, and of the recipes named schedule.KEY= (steps, learning_rate, warmup, "
-        "accumulate, precision=no|bf16|fp16, validate_every, save_every …), options.KEY= and needs.KEY= (a recipe, "
-        "bundled:NAME or a checkpoint's folder to begin with); --cfg shows them all.",
-    )
-    train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, such as model=fusion-concat")
-    train.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
-    train.add_argument("--config-dir", type=Path, metavar="DIR", help="your own recipes (DIR/train/*.yaml)")
-    train.add_argument("--publish", action="store_true", help="replace the bundled weights and curves by the result")
-    train.set_defaults(command=_train)
-
-    listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, recipes, runs")
-    listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "recipes", "runs"))
+    listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, runs")
+    listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "runs"))
     listing.add_argument("settings", nargs="*", metavar="results_dir=DIR")
     listing.add_argument("--config-dir", type=Path, metavar="DIR")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -174,10 +158,15 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def _finished(folder) -> bool:  # noqa: ANN001 - a RunFolder, which is not imported at start-up
-    """Whether every cell has its result, and the summary tells of all of them."""
+    """Whether every cell has its result and its timings, and the summary tells of all of them."""
     over = ("complete", "skipped")
-    if any(folder.cell(key).outcome()["status"] not in over for key in folder.plan()["cells"]):
-        return False
+    plan = folder.plan()
+    full = plan["config"]["latency"]["mode"] == "full"
+    for store in map(folder.cell, plan["cells"]):
+        status = store.outcome()["status"]
+        untimed = full and status == "complete" and not store.timed and store.info()["origin"] != "reference"
+        if status not in over or untimed:
+            return False
     summary = folder.summary()
     return summary is not None and all(cell["status"] in over for cell in summary["cells"])
 
@@ -274,34 +263,6 @@ def _fetch(arguments: argparse.Namespace) -> int:
     if not asked & {"model", "dataset"}:
         raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")
     return 1 if fetch(run, "model" in asked, "dataset" in asked, print) else 0
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from harness.config.compose import compose_training, members
-
-    spec, named = compose_training(arguments.settings, arguments.config_dir)
-    if arguments.cfg:
-        import yaml
-
-        from harness.config.specs import to_json
-
-        print(yaml.safe_dump(to_json(spec), allow_unicode=True, sort_keys=False), end="")
-        return 0
-    from harness.recipes import Recipes, publish
-
-    recipes = Recipes(spec, named)
-    recipes.check()
-    for name in named:
-        if not recipes.train(name):
-            print(f"Interrupted; everything is saved in {recipes.work}. The same command goes on.", file=sys.stderr)
-            return 130
-        best = recipes.folder(name) / "best"
-        print(f"{name}: {best}")
-        if name in members("model", arguments.config_dir):
-            print(f"  harness run model={name} models.{name}.checkpoint={best}")
-        if arguments.publish and spec.recipes[name].publish:
-            publish(name, recipes.folder(name))
-    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:

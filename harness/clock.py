@@ -1,7 +1,8 @@
-"""The clock an adapter is given: it stamps phases inside one call, synchronising the device only in a latency pass.
+"""The clock an adapter is given: it stamps phases and output tokens, and does nothing at all outside a latency pass.
 
-Timing a device without a sync measures the launch, and a sync for each batch of a quality run costs throughput; so
-`synchronise` is set by the latency pass alone. Time comes from `time.perf_counter` unless a test brings its own.
+Timing a device without waiting for it measures the launch, and waiting at each batch of a quality run costs throughput;
+so the latency pass alone sets `timer`. Phases may be nested: each counts the time spent in it and in none inside it, so
+that phases add up and nothing is counted twice. Time comes from `time.perf_counter` unless a test brings its own.
 """
 
 from __future__ import annotations
@@ -10,34 +11,86 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+
+class HostTimer:
+    """Stamps are the host's time: right where device work is done when the call returns, or once `wait` has waited."""
+
+    def __init__(self, now: Callable[[], float], wait: Callable[[], None] = lambda: None) -> None:
+        self.stamp: Callable[[], Any] = now
+        self.wait = wait
+
+    def between(self, first: Any, second: Any) -> float:
+        """Seconds from one stamp to another."""
+        return second - first
+
+
+class CudaTimer:
+    """Stamps are CUDA events: the device notes the time when it gets there, and the host does not wait for it."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def stamp(self) -> Any:
+        import torch
+
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def wait(self) -> None:
+        """Until the device has done all it was given."""
+        import torch
+
+        torch.cuda.synchronize(self._device)
+
+    def between(self, first: Any, second: Any) -> float:
+        """Seconds from one stamp to another; both must have been reached (`wait`)."""
+        return first.elapsed_time(second) / 1000
 
 
 class Clock:
-    """Collects seconds by phase name until `take` hands them over."""
+    """Collects seconds by phase, and a stamp for each output token, until they are taken."""
 
-    def __init__(
-        self, now: Callable[[], float] = time.perf_counter, synchronise: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.now = now
-        self.synchronise = synchronise
+        self.timer: HostTimer | CudaTimer | None = None
+        """Set while a latency pass listens."""
         self._seconds: dict[str, float] = defaultdict(float)
+        self._tokens: list[Any] = []
+        self._inside: list[float] = []
+        """For each open phase, the seconds that phases within it have taken."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to phase `name` (seconds)."""
+        """Add the time spent inside, less that of phases within it, to phase `name` (seconds)."""
+        if self.timer is None:
+            yield
+            return
         start = self.read()
+        self._inside.append(0.0)
         try:
             yield
         finally:
-            self._seconds[name] += self.read() - start
+            spent = self.read() - start
+            self._seconds[name] += spent - self._inside.pop()
+            if self._inside:
+                self._inside[-1] += spent
+
+    def token(self) -> None:
+        """One more output token (of every answer in the batch) is known; nothing is waited for."""
+        if self.timer is not None:
+            self._tokens.append(self.timer.stamp())
 
     def read(self) -> float:
-        """Now, in seconds, after the device has caught up where this clock synchronises."""
-        if self.synchronise is not None:
-            self.synchronise()
+        """Now, in seconds, after the device has caught up where somebody listens."""
+        if self.timer is not None:
+            self.timer.wait()
         return self.now()
 
-    def take(self) -> dict[str, float]:
-        """Seconds by phase since the last take."""
-        seconds, self._seconds = dict(self._seconds), defaultdict(float)
-        return seconds
+    def take(self) -> tuple[dict[str, float], list[Any]]:
+        """Seconds by phase, and the output tokens' stamps, since the last take."""
+        taken = dict(self._seconds), self._tokens
+        self._seconds, self._tokens = defaultdict(float), []
+        return taken

@@ -23,12 +23,25 @@ from harness import machine
 from harness.adapter import locate
 from harness.config.specs import from_json, to_json
 from harness.engine.local import LocalEngine
-from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded, Shrunk
+from harness.events import (
+    Answered,
+    CellEnded,
+    CellJob,
+    CellStarted,
+    Died,
+    Embedded,
+    Event,
+    Failed,
+    Job,
+    Loaded,
+    Shrunk,
+    Timed,
+)
 from harness.plan import Group, Plan, card, group_info
 from harness.progress import Progress
 from harness.records import Record
 from harness.report import pictures
-from harness.store import RunFolder, write_json
+from harness.store import CellStore, RunFolder, write_json
 from harness.task import Gallery, GalleryTask, blank_record
 
 
@@ -89,6 +102,14 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     with _interruptible(list(engines.values()), progress) as interrupts:
         progress.start(sum(cell.units for cell in plan.cells.values()), sum(w.done for w in writers.values()))
         _run_jobs(engines, jobs, writers, progress)
+        if plan.run.latency.mode == "full":
+            device = plan.devices[0]  # one after another: a neighbour at work would be timed too
+            pairs = [(job, cell) for job in plan.jobs for cell in job.cells]
+            for whole, cell in pairs:
+                store = writers[cell.key].store
+                if store.complete and not store.timed and not interrupts.count:
+                    job = replace(whole, cells=(cell,), device=device, timing=True)
+                    _time(engines[device], job, store, progress)
     progress.stop()
     facts = folder.plan()
     facts["seconds"] = round((facts.get("seconds") or 0) + time.monotonic() - started, 2)
@@ -157,6 +178,25 @@ def _run_job(engine: LocalEngine, job: Job, writers: dict[str, _Writer], progres
             return
         if loaded:
             attempt = _after_death(attempt, writers, death)
+
+
+def _time(engine: LocalEngine, job: Job, store: CellStore, progress: Progress) -> None:
+    """The full latency pass of one cell in a process of its own, after all answers are there and nothing else runs.
+
+    A process that dies keeps what it had measured, and the note says so; an interrupted pass is run again.
+    """
+    (cell,) = job.cells
+    progress.timing(cell.key)
+    figures: dict[str, Any] = {"mode": "full"}
+    with closing(engine.run(job)) as events:
+        for event in events:
+            match event:
+                case Timed(_, figures, done):
+                    if done:
+                        store.write_latency(figures)
+                case Failed(_, reason) | Died(reason):
+                    progress.warn(f"{cell.key}: latency: {reason}")
+                    store.write_latency(figures | {"note": f"latency was not measured to its end: {reason}"})
 
 
 def _after_death(job: Job, writers: dict[str, _Writer], death: Died) -> Job | None:
@@ -257,7 +297,10 @@ class _Writer:
         """Batches still to run; what is on disk of a half-finished one is dropped, as it is run again whole."""
         if self.gallery is not None:
             return self._missing_vectors(self.gallery)
-        have = self.store.ids()
+        have = {record.id for record in self.store.records()}
+        if not have:
+            self.store.keep(set())
+            return self.job.batches
         missing, whole = [], set()
         for start, stop in self.job.batches:
             ids = {self.dataset[i].id for i in range(start, stop)}

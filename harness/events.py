@@ -51,6 +51,8 @@ class Job:
     latency: LatencySpec
     prepare_ahead: int
     data_dir: str | None
+    timing: bool = False
+    """Time the cells (the full latency pass) in place of answering them."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,15 @@ class CellEnded:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """The full latency pass of a cell, as far as it has come: latency entries of summary.json."""
+
+    cell: str
+    figures: dict[str, Any]
+    done: bool = False
+
+
+@dataclass(frozen=True)
 class Failed:
     """A cell, or the whole job (`cell` None), cannot go on."""
 
@@ -123,4 +134,4 @@ class Died:
     """kill: by SIGKILL, which is how a kernel ends what takes too much memory."""
 
 
-Event = Loaded | CellStarted | Answered | Embedded | Shrunk | CellEnded | Failed | Died
+Event = Loaded | CellStarted | Answered | Embedded | Shrunk | CellEnded | Timed | Failed | Died

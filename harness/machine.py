@@ -5,10 +5,12 @@ Rows measured on different machines are never ranked together, so every run fold
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +115,84 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def available_bytes() -> int:
+    """Host memory that can still be taken without swapping; a container's limit counts."""
+    free = memory_bytes()
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    return min(free, int(limit[0]) - int(used[0])) if used and limit and limit[0] != "max" else free
+
+
 def peak_memory_mb(device: str) -> float:
     """The largest memory this process has held: on a GPU what torch allocated there, else resident memory."""
+    peaks = peak_memory(device)
+    return peaks["process"] if peaks["allocated"] is None else peaks["allocated"]
+
+
+def peak_memory(device: str) -> dict[str, Any]:
+    """The most that was held, in MB: `allocated` and `reserved` on a GPU since `forget_peak_memory`, and `process`, the
+    process's resident memory since it began."""
+    peaks: dict[str, Any] = {"allocated": None, "reserved": None, "process": _resident_peak_mb()}
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        peaks["allocated"] = torch.cuda.max_memory_allocated(device) / 2**20
+        peaks["reserved"] = torch.cuda.max_memory_reserved(device) / 2**20
+    return peaks
+
+
+def forget_peak_memory(device: str) -> None:
+    """Count a GPU's peaks from here on; a process's resident peak cannot be forgotten."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _resident_peak_mb() -> float:
+    for line in _lines("/proc/self/status"):  # getrusage's figure would count the process that started this one
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**10
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def energy_joules(device: str) -> float | None:
+    """What a GPU has used since its driver was loaded; None where NVML (`pip install nvidia-ml-py`) cannot say."""
+    return _ask_nvml(device, lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
+
+
+def gpu_shared(device: str) -> bool | None:
+    """Whether processes other than this one and its driver compute on the GPU; None where NVML cannot say."""
+
+    def others(nvml: Any, gpu: Any) -> bool | None:
+        pids = {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu)}
+        if os.getpid() not in pids:  # numbers of another namespace (a container): nothing can be told from them
+            return None
+        return bool(pids - {os.getpid(), os.getppid()})
+
+    return _ask_nvml(device, others)
+
+
+def _ask_nvml(device: str, question: Callable[[Any, Any], Any]) -> Any:
+    """The answer of NVML about a CUDA device; None on any other, and where the library or the figure is missing."""
+    if not device.startswith("cuda"):
+        return None
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    import torch
+
+    try:
+        nvml.nvmlInit()
+        return question(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}"))
+    except (nvml.NVMLError, AttributeError):  # a GPU, a driver or a torch that does not have it
+        return None
 
 
 def synchronise(device: str) -> None:
@@ -143,11 +213,16 @@ def _may_have_gpu() -> bool:
 
 
 def _cpu_name() -> str:
+    names = (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _lines(path: str) -> list[str]:
+    """Lines of a file of the kernel's; none where there is no such file."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path(path).read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return []
 
 
 def _version(name: str) -> str | None:

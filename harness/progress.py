@@ -51,6 +51,12 @@ class Progress:
         self._cell = key
         self._describe(key)
 
+    def timing(self, key: str) -> None:
+        """The full latency pass of a cell begins."""
+        self._describe(f"{key}: timing")
+        if self._bar is None:
+            self.say(f"{key}: timing")
+
     def advance(self, units: int) -> None:
         """That many more units are on disk."""
         with self._counting:

@@ -75,6 +75,8 @@ class Request:
     """For `rank`: score each of these as the answer."""
     max_new_tokens: int = 32
     language: Language = "en"
+    min_new_tokens: int = 0
+    """For `generate`: do not end before so many tokens; latency passes time answers of one length with it."""
 
     @property
     def text(self) -> str:

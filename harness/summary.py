@@ -115,13 +115,11 @@ class _Group:
         if failed and failed < len(records):
             answered = [record for record in records if record.error is None]
             cell["of_answered"] = _number(self.task.score(answered, self.scoring)[0].value)
+        measured = dict(outcome.get("latency", {}))
+        cell["note"] = "; ".join(filter(None, (outcome.get("note"), measured.pop("note", ""))))
         if cell["origin"] != "reference":
-            measured = outcome.get("latency", {})
-            cell["latency"] = {name: measured.get(name) for name in LATENCY}
-            cell["latency"] |= {name: measured[name] for name in ("phases_ms", "n", "tokens_out") if name in measured}
-            cell["latency"] |= {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
-            cell["latency"]["batch_size"] = cell.pop("batch_size", None)
-        cell["note"] = outcome.get("note", "")
+            answering = {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
+            cell["latency"] |= answering | measured | {"batch_size": cell.pop("batch_size", None)}
 
     def _fill(self, cell: dict[str, Any], scored: Sequence[Scored]) -> None:
         """Headline, metrics with intervals, definitions, clusters."""

@@ -8,20 +8,34 @@ again after a pause. A device that is lost to its process ends the process: a fr
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness import machine, sources
+from harness import latency, machine, sources
 from harness.ablation import ablated
 from harness.adapter import Adapter, locate
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.errors import SampleError, TransientError, UserError
-from harness.events import Answered, CellEnded, CellJob, CellStarted, Died, Embedded, Event, Failed, Job, Loaded, Shrunk
-from harness.latency import measure
+from harness.events import (
+    Answered,
+    CellEnded,
+    CellJob,
+    CellStarted,
+    Died,
+    Embedded,
+    Event,
+    Failed,
+    Job,
+    Loaded,
+    Shrunk,
+    Timed,
+)
 from harness.records import Answer, Record, Request, Sample
 from harness.task import GalleryTask, Task, blank_record
 
@@ -36,23 +50,36 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Even
     """Run the job; ends early, between two batches, once `stopping()` is true."""
     clock = Clock()
     try:
-        adapter, seconds = _load(job, clock)
+        import_s = _import(job)
+        adapter, load_s = _load(job, clock)
     except Exception as error:
         yield Failed(None, f"{job.name} did not load: {describe(error)}")
         return
-    yield Loaded(seconds)
+    yield Loaded(load_s)
+    cold = {"import_s": round(import_s, 3), "load_s": round(load_s, 3)}
     for cell in job.cells:
         if stopping():
             break
         yield CellStarted(cell.key)
         try:
-            yield from _run_cell(adapter, clock, job, cell, stopping)
+            if job.timing:
+                yield from _time_cell(adapter, clock, job, cell, stopping, cold)
+            else:
+                yield from _run_cell(adapter, clock, job, cell, stopping)
         except _DeviceLost as error:
             yield Died(str(error))
             return
         except Exception as error:
             yield Failed(cell.key, describe(error))
     adapter.close()
+
+
+def _import(job: Job) -> float:
+    """Import what loading will, so that loading is not charged for it; the seconds it took."""
+    start = time.perf_counter()
+    for name in locate(job.model._target_).imports:
+        importlib.import_module(name)
+    return time.perf_counter() - start
 
 
 def _load(job: Job, clock: Clock) -> tuple[Adapter, float]:
@@ -84,10 +111,13 @@ def open_dataset(cell: CellJob, task_name: str, data_dir: str | None) -> Dataset
     return dataset if cell.indices is None else dataset.take(cell.indices)
 
 
-def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:
+def _asker(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> _Asker:
     task: Task = locate(cell.task._target_)(cell.task)  # pyright: ignore[reportAssignmentType, reportArgumentType]
-    dataset = open_dataset(cell, task.name, job.data_dir)
-    asker = _Asker(adapter, job, cell, task, dataset)
+    return _Asker(adapter, clock, job, cell, task, open_dataset(cell, task.name, job.data_dir))
+
+
+def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:
+    asker = _asker(adapter, clock, job, cell)
     done, size = 0, cell.batch_size
     for extent, outcomes, seconds in asker.batches(cell.batches, stopping):
         done += 1
@@ -97,18 +127,32 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
         yield asker.event(extent, outcomes, seconds)
     if done < len(cell.batches):
         return
-    latency: dict[str, Any] = {}
-    if job.latency.mode != "off":
-        seconds = job.latency.seconds / len(job.cells)
-        latency = measure(asker.latency_units(), asker.run_one, clock, job.device, job.latency, seconds)
-    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), latency)
+    figures: dict[str, Any] = {}
+    if job.latency.mode == "quick":
+        watch = latency.Stopwatch(asker.ready, clock, job.device)
+        figures = latency.quick(watch, asker.timed_units(), job.latency, job.latency.seconds / len(job.cells))
+    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures)
+
+
+def _time_cell(
+    adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool], cold: dict[str, float]
+) -> Iterator[Event]:
+    """The full latency pass of a cell whose answers are there."""
+    asker = _asker(adapter, clock, job, cell)
+    watch = latency.Stopwatch(asker.ready, clock, job.device, stopping)
+    figures: dict[str, Any] = {}
+    for figures in latency.full(watch, asker.timed_units(), job.latency):
+        yield Timed(cell.key, cold | figures)
+    if not stopping():
+        yield Timed(cell.key, cold | figures, done=True)
 
 
 class _Asker:
     """One cell at work: turns units (samples, or gallery items) into requests and device calls into outcomes."""
 
-    def __init__(self, adapter: Adapter, job: Job, cell: CellJob, task: Task, dataset: Dataset) -> None:
+    def __init__(self, adapter: Adapter, clock: Clock, job: Job, cell: CellJob, task: Task, dataset: Dataset) -> None:
         self.adapter, self.cell, self.task, self.dataset, self.prompt = adapter, cell, task, dataset, job.prompt
+        self.clock = clock
         self.ahead = job.prepare_ahead
         self.call: Callable[[Any], Sequence[Any]] = getattr(adapter, cell.route)
         self.largest = cell.batch_size
@@ -151,7 +195,9 @@ class _Asker:
                 if not ahead:
                     break
                 extent, future = ahead.popleft()
-                outcomes = self._finish(extent, [o for part in future.result() for o in self._ask(*part)])
+                outcomes = [outcome for part in future.result() for outcome in self._ask(*part)]
+                if self._closed:
+                    outcomes = self._scored([self.dataset[i] for i in range(*extent)], outcomes)
                 yield extent, outcomes, time.perf_counter() - start
                 start = time.perf_counter()
             for _, future in ahead:
@@ -165,7 +211,8 @@ class _Asker:
 
     def _inputs(self, requests: list[Request]) -> Any:
         try:
-            return self.adapter.prepare(requests, self.cell.route)
+            with self.clock.phase("preprocess"):
+                return self.adapter.prepare(requests, self.cell.route)
         except Exception as error:
             return error
 
@@ -238,29 +285,58 @@ class _Asker:
             self.width = len(rows[0])
         return list(rows)
 
-    def run_one(self, extent: tuple[int, int], clock: Clock) -> list[Any]:
-        """One unit from request to answer, for the latency pass; errors are raised."""
-        requests = self.requests(*extent)
-        with clock.phase("preprocess"):
-            inputs = self.adapter.prepare(requests, self.cell.route)
-        with clock.phase("device"):
-            return list(self.call(inputs))
+    # Latency ---------------------------------------------------------------------------------------------------
 
-    def latency_units(self) -> list[tuple[tuple[int, int], ...]]:
+    def timed_units(self) -> list[latency.Unit]:
         """What one timing covers: a question; for a gallery, one image and one text."""
         if self.items:
             pairs = min(self.images, len(self.items) - self.images)
             return [((i, i + 1), (self.images + i, self.images + i + 1)) for i in range(pairs)]
         return [((i, i + 1),) for i in range(len(self.dataset))]
 
+    def ready(self, unit: latency.Unit, tokens: int) -> Callable[[], list[Outcome]]:
+        """See `latency.Ready`: the requests are built here, and answered when what is returned is called."""
+        parts: list[tuple[list[Sample], list[Request]]] = []
+        for start, stop in unit:
+            samples = [] if self.items else [self.dataset[i] for i in range(start, stop)]
+            requests = [self.request(sample) for sample in samples] or self.requests(start, stop)
+            if tokens:
+                requests = [replace(r, min_new_tokens=tokens, max_new_tokens=tokens) for r in requests]
+            parts.append((samples, requests))
+        return lambda: [outcome for part in parts for outcome in self._timed(*part)]
+
+    def _timed(self, samples: list[Sample], requests: list[Request]) -> list[Outcome]:
+        """One batch in one call, its phases marked; errors are raised, MemoryError where memory ran out."""
+        try:
+            inputs = self._inputs(requests)
+            if isinstance(inputs, Exception):
+                raise inputs
+            with self.clock.phase("device"):
+                outcomes = list(self.call(inputs))
+                if self._closed:
+                    outcomes = self._scored(samples, outcomes)
+            with self.clock.phase("postprocess"):
+                for sample, outcome in zip(samples, outcomes, strict=False):
+                    self._record(sample, outcome)
+        except Exception as error:
+            if device_lost(error):
+                raise _DeviceLost(describe(error)) from error
+            if not out_of_memory(error):
+                raise
+            _free_memory()
+            raise MemoryError from error
+        return outcomes
+
     # Outcomes --------------------------------------------------------------------------------------------------
 
-    def _finish(self, extent: tuple[int, int], outcomes: list[Outcome]) -> list[Outcome]:
-        """On the route `embed` of a closed question: query vectors to scores for the choices."""
-        if self.items or self.cell.route != "embed":
-            return outcomes
-        own = [self.dataset[i] for i in range(*extent)]
-        vectors = [self.labels] * len(own) if self.labels is not None else self._choice_vectors(own)
+    @property
+    def _closed(self) -> bool:
+        """Whether questions are answered by embedding."""
+        return not self.items and self.cell.route == "embed"
+
+    def _scored(self, samples: Sequence[Sample], outcomes: list[Outcome]) -> list[Outcome]:
+        """Of closed questions answered by embedding: query vectors to scores for the choices."""
+        vectors = [self.labels] * len(samples) if self.labels is not None else self._choice_vectors(samples)
         return [
             next((x for x in (outcome, choices) if isinstance(x, Exception)), None) or self.scale * (choices @ outcome)
             for outcome, choices in zip(outcomes, vectors, strict=True)

@@ -37,6 +37,7 @@ class Prepared:
     frames_mask: Tensor | None
     choices: list[Tensor]
     """By request, for `rank`: ids [choices, n], each row ended and padded."""
+    min_new_tokens: int
     max_new_tokens: int
 
 
@@ -91,8 +92,9 @@ class FusionAdapter(Adapter):
         images = [self._image(request) for request in requests]
         clips = [self._clip(request) for request in requests]
         prepared = Prepared(
-            len(requests), None, None, None, None, None, None, [], max(r.max_new_tokens for r in requests)
-        )
+            len(requests), None, None, None, None, None, None, [],
+            min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests),
+        )  # fmt: skip
         if any(text.strip() for text in texts):
             prepared.ids, prepared.ids_mask = processing.texts_to_ids(self.tokenizer, texts, self.config)
         if any(image is not None for image in images):
@@ -162,10 +164,13 @@ class FusionAdapter(Adapter):
         with torch.no_grad():
             memory = self._memory(inputs)
             with self.clock.phase("decode"):
-                rows = self.model.generate(memory, inputs.max_new_tokens)
-        sent = inputs.ids_mask.sum(1).tolist() if inputs.ids_mask is not None else [0] * inputs.n
-        texts = self.tokenizer.decode_batch(rows)
-        return [Answer(text.strip(), n, len(row) + 1) for text, n, row in zip(texts, sent, rows, strict=True)]
+                least, most = inputs.min_new_tokens, min(inputs.max_new_tokens, self.config.max_answer)
+                rows = self.model.generate(memory, most, least, self.clock.token)
+        with self.clock.phase("postprocess"):
+            sent = inputs.ids_mask.sum(1).tolist() if inputs.ids_mask is not None else [0] * inputs.n
+            texts = self.tokenizer.decode_batch(rows)
+            written = [min(len(row) + 1, most) for row in rows]
+            return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, written, strict=True)]
 
     def rank(self, inputs: Prepared) -> list[np.ndarray]:
         """For each request the mean log-likelihood of every choice as the decoder's answer."""

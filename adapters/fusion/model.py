@@ -9,6 +9,7 @@ to rank choices by log-likelihood. A modality that is missing is masked, in a wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -239,15 +240,22 @@ class FusionModel(nn.Module):
         return self.decoder_norm(x) @ self.text.embedding.weight.T
 
     @torch.no_grad()
-    def generate(self, memory: Memory, limit: int) -> list[list[int]]:
-        """Greedy answers as token ids, without start and end, at most `limit` tokens each."""
+    def generate(
+        self, memory: Memory, limit: int, least: int = 0, each: Callable[[], None] = lambda: None
+    ) -> list[list[int]]:
+        """Greedy answers as token ids, without start and end, at most `limit` tokens each, and no end before `least`;
+        `each` is called when a further token of all answers is known."""
         b = len(memory.tokens)
         caches: list[dict[str, Tensor]] = [{} for _ in self.decoder]
         token = torch.full((b, 1), self.start, device=memory.tokens.device)
         alive = torch.ones(b, dtype=torch.bool, device=memory.tokens.device)
         written = []
         for at in range(min(limit, self.config.max_answer)):
-            token = self.decode(memory, token, caches, at)[:, -1].argmax(-1, keepdim=True)
+            scores = self.decode(memory, token, caches, at)[:, -1]
+            if at < least:
+                scores[:, [self.end, self.pad]] = float("-inf")
+            token = scores.argmax(-1, keepdim=True)
+            each()
             alive = alive & (token[:, 0] != self.end)
             if not alive.any():
                 break

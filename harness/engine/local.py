@@ -54,7 +54,9 @@ class LocalEngine:
         ours, theirs = self._context.Pipe(duplex=True)
         leash, held = self._context.Pipe(duplex=False)
         arguments = (job, theirs, leash, list(sys.path))
-        process = self._context.Process(target=_work, args=arguments, daemon=True, name=job.name)
+        # A latency pass begins cold: nothing is inherited, not even what the fork server has imported.
+        context = multiprocessing.get_context("spawn") if job.timing else self._context
+        process = context.Process(target=_work, args=arguments, daemon=True, name=job.name)
         process.start()
         theirs.close()
         leash.close()

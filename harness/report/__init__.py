@@ -48,6 +48,7 @@ def write(
                 table = export.tex(tables.results(group, words), tables.title(group, words), group.name)
                 _save(stem.with_name(stem.name + ".tex"), table)
         _save(out / "tables" / "slices.csv", export.slices_csv(data))
+        _save(out / "tables" / "latency.csv", export.latency_csv(data))
         _save(out / "tables" / "comparisons.csv", export.comparisons_csv(data))
         blocks = document.build(data, figures, words)
         _save(out / "report.md", markdown.render(blocks, words))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import across, formats, tables
+from harness.report import across, formats, tables, timing
 from harness.report.samples import Example, examples
 from harness.report.summary import Group, Summary
 from harness.report.tables import Column, Row, Table
@@ -113,6 +113,9 @@ def _group(group: Group, words: Words) -> list[Block]:
         blocks.append(Fold(f"{words('pairs')}: {table.caption}", (Table(table.columns, table.rows), note)))
     if (table := tables.latency(group, words)) is not None:
         blocks.append(Fold(words("latency"), (table, Text(words("latency_note")))))
+    if titled := list(timing.tables(group, words)):
+        parts = [block for title, table in titled for block in (Text(title, strong=True), table)]
+        blocks += [Heading(4, words("full_latency")), *parts, Text(words("full_latency_note"))]
     if shown := examples(group):
         blocks.append(Fold(words("samples"), (Samples(tuple(shown)), Text(words("samples_note")))))
     return blocks

@@ -85,6 +85,38 @@ def slices_csv(summary: Summary) -> str:
     )
 
 
+_TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms")
+_PHASES = ("preprocess", "encode", "prefill", "decode", "postprocess", "device", "unaccounted")
+_TIMED = ("samples_per_s", "first_token_ms", "per_token_ms", "tokens_out", "tokens_per_s", "peak_memory_mb", "energy_j")
+
+
+def latency_csv(summary: Summary) -> str:
+    """One line for each cell and way of timing: single stream, answers of a fixed length, each batch size offline."""
+    cells = ("run", "machine", "task", "dataset", "language", "ablate", "model")
+    bounds = [column for name in _TIMES for column in (name, f"{name}_low", f"{name}_high")]
+    rows = []
+    for cell in summary.cells:
+        fixed = cell.latency.get("fixed")
+        ways = [("single_stream", {**cell.latency, "batch_size": 1, "samples_per_s": None})]
+        ways += [("fixed_length", fixed | {"batch_size": 1})] if fixed else []
+        ways += [("offline", row) for row in cell.latency.get("offline") or []]
+        for way, figures in ways:
+            if not figures.get("n"):
+                continue
+            known = figures.get("intervals") or {}
+            times = [[figures.get(name), *(known.get(name) or (None, None))] for name in _TIMES]
+            phases = figures.get("phases_ms") or {}
+            rows.append(
+                [getattr(cell, name) for name in cells]
+                + [way, figures.get("batch_size"), figures["n"]]
+                + [value for values in times for value in values]
+                + [figures.get(name) for name in _TIMED]
+                + [phases.get(name) for name in _PHASES]
+            )
+    phase_names = [f"{name}_ms" for name in _PHASES]
+    return _csv([*cells, "way", "batch_size", "timings", *bounds, *_TIMED, *phase_names], rows)
+
+
 def comparisons_csv(summary: Summary) -> str:
     """One line for each pair of models that was tested."""
     rows = [row for group in summary.groups for row in group.comparisons]

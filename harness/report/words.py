@@ -22,6 +22,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "ablations": ("What the score owes to each modality", "各模态对得分的贡献"),
     "metrics": ("Metrics", "指标"),
     "latency": ("Latency and memory", "延迟与内存"),
+    "full_latency": ("Latency in full", "完整的延迟测量"),
+    "from_cold": ("From cold, and what it took", "冷启动与资源占用"),
+    "single_stream": ("One sample after another", "逐个样本"),
+    "fixed_length": ("One after another, answers of exactly {n} tokens", "逐个样本，回答固定为 {n} 个词元"),
+    "offline": ("In batches", "按批"),
     "slices": ("By {field}", "按 {field} 细分"),
     "origins": ("The best of each origin", "各来源的最佳模型"),
     "table": ("table", "表"),
@@ -77,7 +82,22 @@ WORDS: dict[str, tuple[str, str]] = {
     "rate": ("samples/s", "样本/秒"),
     "token_rate": ("tokens/s", "词元/秒"),
     "first_token": ("first token ms", "首词元 毫秒"),
+    "per_token": ("per token ms", "每词元 毫秒"),
+    "import": ("import s", "导入 秒"),
     "load": ("load s", "加载 秒"),
+    "first_answer": ("first answer ms", "首次回答 毫秒"),
+    "warmups": ("warm-ups", "预热次数"),
+    "steady": ("steady?", "已稳定？"),
+    "allocated": ("allocated MB", "已分配 MB"),
+    "reserved": ("reserved MB", "已保留 MB"),
+    "process": ("process MB", "进程 MB"),
+    "energy": ("J/sample", "焦耳/样本"),
+    "shared": ("GPU shared?", "GPU 被共享？"),
+    "batch_p50": ("batch p50 ms", "每批 p50 毫秒"),
+    "ended": ("ended by", "终止原因"),
+    "end_memory": ("memory", "内存不足"),
+    "end_samples": ("no more samples", "样本用尽"),
+    "end_time": ("time", "超时"),
     "memory": ("peak MB", "峰值 MB"),
     "batch": ("batch", "批大小"),
     "machine_column": ("machine", "机器"),
@@ -159,6 +179,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "Latency was measured apart from quality, one sample at a time. A percentile that the number of "
         "measurements cannot carry is —.",
         "延迟与质量分开测量，每次一个样本。测量次数不足以支持的百分位数记为 —。",
+    ),
+    "full_latency_note": (
+        "Each model had a fresh process after all answers were there. Brackets are 95 % order-statistic intervals, "
+        "which take timings for independent. Warm-ups are not counted. Batches are prepared and run one after another; "
+        "peak memory is that of the device, on a CPU of the process so far.",
+        "全部回答完成后，每个模型在全新进程中测量。方括号为 95 % 次序统计量区间（假定各次计时独立）。预热不计入。"
+        "各批依次准备并运行；峰值内存为设备内存，在 CPU 上为进程至此的峰值。",
     ),
     "overview_note": (
         "Headline metric of each table. Unlike metrics are not averaged.",

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import FAMILIES
 
 from harness.adapter import locate, routes_of
-from harness.clock import Clock
+from harness.clock import Clock, HostTimer
 from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request
@@ -106,6 +106,21 @@ def test_answers_in_a_batch_of_eight_equal_answers_asked_alone(family):
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     assert [(a.tokens_in, a.tokens_out) for a in together] == [(a.tokens_in, a.tokens_out) for a in alone]
     assert all(answer.tokens_out is None or 0 < answer.tokens_out <= 10 for answer in together)
+
+
+@families("generate", without=("vilt",))
+def test_answers_are_as_long_as_they_must_be_and_each_token_is_stamped(family):
+    description, adapter = family
+    picture = a_medium(description, 0)
+    for length in (1, 7):
+        request = Request((picture, "what is it?"), min_new_tokens=length, max_new_tokens=length)
+        prepared = adapter.prepare([request], "generate")
+        adapter.clock.timer = HostTimer(adapter.clock.now)
+        (answer,) = adapter.generate(prepared)
+        _, stamps = adapter.clock.take()
+        adapter.clock.timer = None
+        assert answer.tokens_out == len(stamps) == length
+        assert stamps == sorted(stamps)
 
 
 @families("rank")

@@ -16,7 +16,7 @@ from adapters.transformers_decoding import count_tokens
 from adapters.transformers_dual import Clap
 from adapters.transformers_labels import UNKNOWN, LabelAnswers
 from adapters.transformers_prompted import Blip, Git
-from harness.clock import Clock
+from harness.clock import Clock, HostTimer
 from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import SampleError
 from harness.records import Media, Request
@@ -97,10 +97,11 @@ def test_arguments_for_the_chat_template_reach_it(tmp_path_factory):
 
 
 def test_prefill_and_decode_are_marked_on_the_clock(chat):
-    chat.clock.take()
+    chat.clock.timer = HostTimer(chat.clock.now)
     chat.generate(chat.prepare([Request((picture(), "what is it?"), max_new_tokens=8)], "generate"))
-    phases = chat.clock.take()
-    assert set(phases) == {"prefill", "decode"}
+    phases, _ = chat.clock.take()
+    chat.clock.timer = None
+    assert set(phases) == {"prefill", "decode", "postprocess"}
     assert min(phases.values()) > 0
 
 

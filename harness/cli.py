@@ -109,8 +109,24 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--config-dir", type=Path, metavar="DIR")
     fetch.set_defaults(command=_fetch)
 
-    listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, runs")
-    listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "runs"))
+    train = commands.add_parser(
+        "train",
+        help="train the in-house fusion models and the pocket models",
+        description="Train models by their recipes (conf/train/) and first what they begin with. The same command goes "
+        "on with what was interrupted. Several GPUs: accelerate launch -m harness train …",
+        epilog="settings: model= (a recipe, [a,b] or all: `harness list recipes`) dataset=pocket seed=N "
+        "device=auto|cpu work_dir=DIR, and of the recipes named schedule.KEY= (steps, learning_rate, warmup, "
+        "accumulate, precision=no|bf16|fp16, validate_every, save_every …), options.KEY= and needs.KEY= (a recipe, "
+        "bundled:NAME or a checkpoint's folder to begin with); --cfg shows them all.",
+    )
+    train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, such as model=fusion-concat")
+    train.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
+    train.add_argument("--config-dir", type=Path, metavar="DIR", help="your own recipes (DIR/train/*.yaml)")
+    train.add_argument("--publish", action="store_true", help="replace the bundled weights and curves by the result")
+    train.set_defaults(command=_train)
+
+    listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, recipes, runs")
+    listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "recipes", "runs"))
     listing.add_argument("settings", nargs="*", metavar="results_dir=DIR")
     listing.add_argument("--config-dir", type=Path, metavar="DIR")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -263,6 +279,34 @@ def _fetch(arguments: argparse.Namespace) -> int:
     if not asked & {"model", "dataset"}:
         raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")
     return 1 if fetch(run, "model" in asked, "dataset" in asked, print) else 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from harness.config.compose import compose_training, members
+
+    spec, named = compose_training(arguments.settings, arguments.config_dir)
+    if arguments.cfg:
+        import yaml
+
+        from harness.config.specs import to_json
+
+        print(yaml.safe_dump(to_json(spec), allow_unicode=True, sort_keys=False), end="")
+        return 0
+    from harness.recipes import Recipes, publish
+
+    recipes = Recipes(spec, named)
+    recipes.check()
+    for name in named:
+        if not recipes.train(name):
+            print(f"Interrupted; everything is saved in {recipes.work}. The same command goes on.", file=sys.stderr)
+            return 130
+        best = recipes.folder(name) / "best"
+        print(f"{name}: {best}")
+        if name in members("model", arguments.config_dir):
+            print(f"  harness run model={name} models.{name}.checkpoint={best}")
+        if arguments.publish and spec.recipes[name].publish:
+            publish(name, recipes.folder(name))
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -297,10 +297,7 @@ class _Writer:
         """Batches still to run; what is on disk of a half-finished one is dropped, as it is run again whole."""
         if self.gallery is not None:
             return self._missing_vectors(self.gallery)
-        have = {record.id for record in self.store.records()}
-        if not have:
-            self.store.keep(set())
-            return self.job.batches
+        have = self.store.ids()
         missing, whole = [], set()
         for start, stop in self.job.batches:
             ids = {self.dataset[i].id for i in range(start, stop)}

@@ -11,11 +11,13 @@ from harness.errors import UserError
 
 
 def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str, Any]]:
-    """Rows of models, tasks, datasets, metrics or runs, as plain JSON objects."""
+    """Rows of models, tasks, datasets, metrics, recipes or runs, as plain JSON objects."""
     if what == "metrics":
         return _metrics()
     if what == "runs":
         return _runs(results_dir)
+    if what == "recipes":
+        return _recipes(config_dir)
     from harness.config.compose import compose
 
     run, _ = compose(["model=all", "task=all", "dataset=all"], config_dir)
@@ -83,6 +85,23 @@ def _metrics() -> list[dict[str, Any]]:
             better = "larger" if s.metric.larger_is_better else "smaller"
             found.append({"task": name, "metric": s.metric.name, "better": better, "definition": s.metric.definition})
     return found
+
+
+def _recipes(config_dir: Path | None) -> list[dict[str, Any]]:
+    from harness.config.compose import compose_training, members
+
+    names = list(members("train", config_dir))
+    recipes = compose_training([f"model=[{','.join(names)}]"], config_dir)[0].recipes
+    return [
+        {
+            "recipe": name,
+            "steps": recipes[name].schedule.steps,
+            "bundled": recipes[name].publish,
+            "needs": list(recipes[name].needs.values()),
+            "class": recipes[name]._target_,
+        }
+        for name in names
+    ]
 
 
 def _runs(results_dir: Path) -> list[dict[str, Any]]:

@@ -250,6 +250,8 @@ def _unable(
     lacking = [kind for kind in dataset.modalities if kind not in spec.modalities]
     if group.language not in spec.languages:
         return f"is not made for language {group.language}"
+    if spec.tasks and group.task not in spec.tasks:
+        return f"is made for {' and '.join(spec.tasks)} only"
     if lacking:
         return f"takes no {' and no '.join(lacking)}"
     if route is None:

@@ -1,107 +1,159 @@
-"""Recipes: what retrains one bundled model from nothing, as data in `conf/train/`, and the command that does it.
+"""Recipes carried out: `harness train` trains what it is asked for, and first what that begins with.
 
-    python -m harness.recipes fusion-self-attention pocket-clip ...
-
-A recipe names the trainable class and its options, the schedule, and the recipes whose result it begins with (a vision
-tower that several models share). The work is kept in a folder of its own and continues after an interruption;
-`--publish` then puts the weights in fp16 where the package bundles them and the curves under `results/training/`.
+A recipe (`conf/train/`) names the trainable class and its options, the schedule, and what it needs: other recipes, such
+as a vision tower that several models share. Each run lies in a folder of its own, whose `best/` is a checkpoint that
+the model's adapter loads, and goes on there after an interruption. `publish` puts the result where the package bundles
+weights, in fp16, and its curves under `results/training/`.
 """
 
 from __future__ import annotations
 
-import argparse
+import ast
 import importlib
+import importlib.util
 import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.config.compose import bundled
+from harness.config.specs import RecipeSpec, TrainingSpec, to_json
 from harness.errors import UserError, nearest
-from harness.training import Schedule, train
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ROOT / "conf" / "train"
 WEIGHTS = ROOT / "adapters" / "pocket" / "weights"
 CURVES = ROOT / "results" / "training"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One file of conf/train/."""
+class Recipes:
+    """Carries out the recipes of one command, each at most once."""
 
-    target: str
-    """The trainable class, such as adapters.pocket.tower.Tower; imported when training begins."""
-    schedule: dict[str, Any]
-    """Arguments of harness.training.Schedule."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the class."""
-    needs: dict[str, str] = field(default_factory=dict)
-    """Argument -> the recipe whose best checkpoint it is given as a folder."""
-    publish: bool = True
-    """False for a stage that only others begin with."""
+    def __init__(self, spec: TrainingSpec, named: list[str]) -> None:
+        self.spec, self.named = spec, named
+        self.work = Path(spec.work_dir).expanduser() if spec.work_dir else work_folder()
 
+    def check(self) -> None:
+        """Raises UserError where a class, or an argument that it is given, does not exist; imports none of them."""
+        for name, recipe in self.spec.recipes.items():
+            known = arguments_of(name, recipe._target_)
+            for key in (*recipe.options, *recipe.needs):
+                if known is not None and key not in known:
+                    kind = "options" if key in recipe.options else "needs"
+                    raise UserError(f"Recipe {name}: there is no key '{kind}.{key}'. {nearest(key, known)}")
 
-def read_recipe(name: str) -> Recipe:
-    """The recipe `name`; raises UserError for an unknown name or key."""
-    import yaml
+    def folder(self, name: str) -> Path:
+        """Where a recipe is trained: a seed asked for on the command line has a folder of its own."""
+        other = self.spec.seed is not None and name in self.named
+        return self.work / (f"{name}-seed-{self.spec.seed}" if other else name)
 
-    known = {path.stem: path for path in RECIPES.glob("*.yaml")}
-    if name not in known:
-        raise UserError(f"There is no recipe '{name}' in {RECIPES}. {nearest(name, known)}")
-    values = yaml.safe_load(known[name].read_text(encoding="utf-8"))
-    values["target"] = values.pop("_target_", values.get("target"))
-    for where, found, right in (
-        ("", values, {f.name for f in fields(Recipe)}),
-        ("schedule.", values.get("schedule", {}), {f.name for f in fields(Schedule)}),
-    ):
-        for key in found:
-            if key not in right:
-                raise UserError(f"{known[name]}: unknown key '{where}{key}'. {nearest(key, right)}")
-    return Recipe(**values)
+    def train(self, name: str) -> bool:
+        """Train a recipe, and first what it needs, or go on with it; False if it was interrupted.
+
+        Raises UserError when its folder holds a run with other settings.
+        """
+        recipe: RecipeSpec = self.spec.recipes[name]
+        needed: dict[str, Any] = {}
+        for argument, other in recipe.needs.items():
+            if other in self.spec.recipes:
+                if not self.train(other):
+                    return False
+                needed[argument] = self.folder(other) / "best"
+            else:
+                needed[argument] = _checkpoint(name, argument, other)
+        folder = self.folder(name)
+        if self.spec.seed is not None and name in self.named:
+            recipe = replace(recipe, schedule=replace(recipe.schedule, seed=self.spec.seed))
+        _same_recipe(folder, to_json(recipe))
+        if (folder / "outcome.json").exists():
+            return True
+        return self._carry_out(name, recipe, recipe.options | needed, folder)
+
+    def _carry_out(self, name: str, recipe: RecipeSpec, arguments: Mapping[str, Any], folder: Path) -> bool:
+        import torch
+        from accelerate.utils import set_seed
+
+        from harness.training import train
+
+        set_seed(recipe.schedule.seed)
+        if self.spec.device == "cpu" and "OMP_NUM_THREADS" in os.environ:
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        print(f"{name}: training in {folder}", flush=True)
+        module, _, attribute = recipe._target_.rpartition(".")
+        try:
+            trainable = getattr(importlib.import_module(module), attribute)(**arguments)
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            raise UserError(f"Recipe {name}: {error}. Its options are arguments of {recipe._target_}.") from error
+        outcome = train(trainable, recipe.schedule, folder, device=self.spec.device)
+        if outcome.complete:
+            text = json.dumps({"step": outcome.step, "best": outcome.best}, indent=1) + "\n"
+            (folder / "outcome.json").write_text(text)
+        return outcome.complete
 
 
 def work_folder() -> Path:
-    """Where runs are kept: $HARNESS_CACHE/training, or ~/.cache/harness/training."""
+    """Where runs are kept unless `work_dir=` says otherwise: $HARNESS_CACHE/training, or ~/.cache/harness/training."""
     return Path(os.environ.get("HARNESS_CACHE") or Path.home() / ".cache" / "harness") / "training"
 
 
-def run_recipe(
-    name: str, *, work: Path | None = None, seed: int | None = None, steps: int | None = None, device: str = "auto"
-) -> tuple[Path, bool]:
-    """Train `name` (and first what it needs) or continue it.
+def arguments_of(name: str, target: str) -> set[str] | None:
+    """What the constructor of a recipe's class takes, read from its source so that a slip costs no import of torch.
 
-    Returns its folder, whose `best/` is the checkpoint, and whether training is complete. `seed` and `steps` replace
-    the recipe's own; another seed works in a folder of its own, `NAME-seed-N`.
+    None where it takes anything (**), or inherits its constructor. Raises UserError where there is no such class.
     """
-    work = work or work_folder()
-    recipe = read_recipe(name)
-    needed = {}
-    for argument, other in recipe.needs.items():
-        folder, complete = run_recipe(other, work=work, device=device)
-        if not complete:
-            return folder, False
-        needed[argument] = folder / "best"
-    settings = dict(recipe.schedule)
-    settings |= {k: v for k, v in (("seed", seed), ("steps", steps)) if v is not None}
-    schedule = Schedule(**settings)
-    folder = work / (name if seed is None else f"{name}-seed-{seed}")
-    if (folder / "outcome.json").exists():
-        return folder, True
-    import torch
-    from accelerate.utils import set_seed
+    module, _, attribute = target.rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.util.find_spec(module) if module else None
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise UserError(f"Recipe {name}: _target_ {target}: there is no module '{module}'. Is it on PYTHONPATH?")
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if attribute not in classes:
+        raise UserError(f"Recipe {name}: {module} has no class '{attribute}'. {nearest(attribute, classes)}")
+    made = [n for n in classes[attribute].body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    if not made or made[0].args.kwarg:
+        return None
+    return {argument.arg for argument in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
 
-    set_seed(schedule.seed)
-    if device != "cuda" and "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    module, _, attribute = recipe.target.rpartition(".")
-    trainable = getattr(importlib.import_module(module), attribute)(**recipe.options, **needed)
-    outcome = train(trainable, schedule, folder, device=device)
-    if outcome.complete:
-        (folder / "outcome.json").write_text(json.dumps({"step": outcome.step, "best": outcome.best}, indent=1) + "\n")
-    return folder, outcome.complete
+
+def _checkpoint(name: str, argument: str, place: str) -> Path:
+    folder = Path(bundled(place)).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"Recipe {name}: needs.{argument}: there is neither a recipe nor a folder '{place}'.")
+    return folder
+
+
+def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+    """Note in `folder` what is trained there; raises UserError where it is something else."""
+    note = folder / "recipe.json"
+    if not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(recipe, indent=1) + "\n")
+        return
+    before = _flat(json.loads(note.read_text()))
+    now = _flat(recipe)
+    differ = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if differ:
+        raise UserError(
+            f"{folder} holds a run with another {', '.join(differ)}. Give the same settings to go on with it, or "
+            "another work_dir=DIR to begin anew."
+        )
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their full key."""
+    inner = {k: v for k, v in recipe.items() if isinstance(v, dict)}
+    rest = {k: v for k, v in recipe.items() if not isinstance(v, dict)}
+    return rest | {f"{key}.{name}": value for key, values in inner.items() for name, value in values.items()}
 
 
 def publish(name: str, folder: Path) -> None:
@@ -120,35 +172,4 @@ def publish(name: str, folder: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for file in ("curves.csv", "curves.png", "outcome.json"):
         shutil.copy(folder / file, kept / file)
-    (kept / "command.txt").write_text(f"OMP_NUM_THREADS=1 python -m harness.recipes {name} --publish\n")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; exit status 0 when all are complete, 2 for a wrong name, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m harness.recipes", description="Retrain bundled models.")
-    parser.add_argument("name", nargs="+", help="recipes in conf/train/")
-    parser.add_argument("--work", type=Path, help="folder for the runs (default: $HARNESS_CACHE/training)")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--device", default="cpu", help="cpu or auto")
-    parser.add_argument("--publish", action="store_true", help="replace the bundled weights and curves by the result")
-    chosen = parser.parse_args(arguments)
-    try:
-        for name in chosen.name:
-            folder, complete = run_recipe(
-                name, work=chosen.work, seed=chosen.seed, steps=chosen.steps, device=chosen.device
-            )
-            if not complete:
-                print(f"Interrupted; the same command continues {folder}.")
-                return 130
-            print(f"{name}: {folder / 'best'}")
-            if chosen.publish and read_recipe(name).publish:
-                publish(name, folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    (kept / "command.txt").write_text(f"OMP_NUM_THREADS=1 harness train model={name} device=cpu --publish\n")

@@ -1,8 +1,9 @@
 """The run folder: everything a run leaves on disk, written by the driver alone. `results/README.md` is its format.
 
-Records are appended batch by batch and synced at least once a second, so a kill costs at most the batch in hand; a torn
-last line is dropped when the file is opened again. `cell.json` comes first and `complete.json` last, both by atomic
-rename, so that a cell without `complete.json` is unfinished, whatever happened.
+Records are appended batch by batch and synced at least once a second, so a kill costs at most the batch in hand. What
+a kill or a power loss tore (a line that does not parse, a vector that is not what its checksum says) is dropped when a
+run goes on, and asked again. `cell.json` comes first and `complete.json` last, both by atomic rename, so that a cell
+without `complete.json` is unfinished, whatever happened.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import os
 import re
 import shlex
 import time
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness import lock
 from harness.errors import StorageError, UserError, nearest
@@ -31,10 +33,17 @@ RECORDS = "records.jsonl"
 def write_json(path: Path, data: Any) -> None:
     """Write by atomic rename: readers see the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    with _replacing(path) as file:
+        file.write(text.encode(errors="replace") + b"\n")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` once it is written and on the disk."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(data, file, ensure_ascii=False, indent=1, allow_nan=False)
-        file.write("\n")
+    with temporary.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -48,6 +57,14 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not there: {path.parent} is no run folder, or an older one.") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _record(line: bytes) -> Record:
+    """The record of a line; raises ValueError where it is none."""
+    try:
+        return Record.from_json(json.loads(line))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"this is no record: {error}") from error
 
 
 class CellStore:
@@ -110,13 +127,16 @@ class CellStore:
         write_json(self.folder / "cell.json", self.info() | {"batch_size_that_fits": batch_size})
 
     def records(self) -> Iterator[Record]:
-        """The whole lines of records.jsonl; nothing where there is none."""
+        """The whole lines of records.jsonl; nothing where there is none. Raises UserError for a damaged one."""
         if not self.records_path.exists():
             return
         with self.records_path.open("rb") as file:
-            for line in file:
+            for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):
-                    yield Record.from_json(json.loads(line))
+                    try:
+                        yield _record(line)
+                    except ValueError as error:
+                        raise UserError(f"{self.records_path}, line {number}, is damaged: {error}") from error
 
     def append(self, lines: Sequence[Record]) -> None:
         """Append a batch and flush it; synced to disk at least once a second."""
@@ -127,63 +147,85 @@ class CellStore:
         self._file.write(text.encode(errors="replace"))  # a model's text may hold half a character
         self._sync(self._file)
 
-    def _sync(self, file: Any) -> None:
-        file.flush()
-        if time.monotonic() - self._synced > 1.0:
-            os.fsync(file.fileno())
-            self._synced = time.monotonic()
+    def _sync(self, *files: Any) -> None:
+        now = time.monotonic()
+        for file in files:
+            file.flush()
+            if now - self._synced > 1.0:
+                os.fsync(file.fileno())
+        if now - self._synced > 1.0:
+            self._synced = now
+
+    def ids(self) -> set[str]:
+        """Of the records that are whole; what a loss of power has damaged does not count, and is asked again."""
+        return {name for name, _ in self._whole_lines()}
+
+    def _whole_lines(self) -> Iterator[tuple[str, bytes]]:
+        if self.records_path.exists():
+            with self.records_path.open("rb") as file:
+                for line in file:
+                    with suppress(ValueError):
+                        if line.endswith(b"\n"):
+                            yield _record(line).id, line
 
     def keep(self, ids: set[str]) -> None:
-        """Rewrite records.jsonl with the records of `ids` alone: a half-finished batch is run again whole."""
-        if not self.records_path.exists():
-            return
-        kept = [record for record in self.records() if record.id in ids]
-        temporary = self.records_path.with_name(RECORDS + ".tmp")
-        temporary.write_text(
-            "".join(json.dumps(record.to_json(), ensure_ascii=False) + "\n" for record in kept), encoding="utf-8"
-        )
-        temporary.replace(self.records_path)
+        """Rewrite records.jsonl with those of `ids` alone, each once: a half-finished batch is run again whole."""
+        left = set(ids)
+        if self.records_path.exists():
+            with _replacing(self.records_path) as file:
+                for name, line in self._whole_lines():
+                    if name in left:
+                        left.remove(name)
+                        file.write(line)
 
     def append_vectors(self, side: str, ids: Sequence[str], rows: np.ndarray, errors: dict[str, str]) -> None:
-        """Append float32 rows to embeddings/<side>.f32 and then their ids to the index beside it."""
-        folder = self.folder / "embeddings"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{side}.f32").open("ab") as file:
-            file.write(rows.astype("<f4", copy=False).tobytes())
-            self._sync(file)
-        with (folder / f"{side}.jsonl").open("a", encoding="utf-8") as file:
-            for name in ids:
-                row = {"id": name, "width": rows.shape[1], **({"error": errors[name]} if name in errors else {})}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._sync(file)
-
-    def vectors(self, side: str) -> tuple[list[str], np.ndarray, dict[str, str]]:
-        """Ids, float32 [n, d] and errors of one side, as far as both files are whole."""
+        """Append float32 rows to embeddings/<side>.f32, and ids and checksums to the index beside it."""
         import numpy as np
 
         folder = self.folder / "embeddings"
-        index = folder / f"{side}.jsonl"
-        if not index.exists():
-            return [], np.zeros((0, 0), dtype=np.float32), {}
-        lines = [json.loads(line) for line in index.read_bytes().split(b"\n")[:-1]]
-        if not lines:
-            return [], np.zeros((0, 0), dtype=np.float32), {}
-        width = lines[0]["width"]
-        raw = np.fromfile(folder / f"{side}.f32", dtype="<f4")
-        whole = min(len(raw) // width, len(lines))
-        errors = {line["id"]: line["error"] for line in lines[:whole] if "error" in line}
-        return [line["id"] for line in lines[:whole]], raw[: whole * width].reshape(whole, width), errors
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = np.ascontiguousarray(rows, dtype="<f4")
+        with (folder / f"{side}.f32").open("ab") as vectors, (folder / f"{side}.jsonl").open("ab") as index:
+            vectors.write(rows.tobytes())
+            for name, row in zip(ids, rows, strict=True):
+                entry = {"id": name, "width": len(row), "crc32": zlib.crc32(row.tobytes())}
+                entry |= {"error": errors[name]} if name in errors else {}
+                index.write(json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n")
+            self._sync(vectors, index)
+
+    def vectors(self, side: str) -> tuple[list[str], np.ndarray, dict[str, str]]:
+        """Ids, float32 [n, d] and errors of one side, up to the first that is not whole in both files."""
+        import numpy as np
+
+        folder = self.folder / "embeddings"
+        index, data = folder / f"{side}.jsonl", folder / f"{side}.f32"
+        raw = np.fromfile(data, dtype="<f4") if data.exists() else np.zeros(0, dtype="<f4")
+        ids: list[str] = []
+        errors: dict[str, str] = {}
+        width = 0
+        for line in index.read_bytes().split(b"\n")[:-1] if index.exists() else []:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            width = width or entry["width"]
+            if zlib.crc32(raw[len(ids) * width : (len(ids) + 1) * width].tobytes()) != entry["crc32"]:
+                break
+            ids.append(entry["id"])
+            if "error" in entry:
+                errors[entry["id"]] = entry["error"]
+        return ids, raw[: len(ids) * width].reshape(len(ids), width), errors
 
     def keep_vectors(self, side: str, n: int) -> None:
         """Cut a side back to its first n vectors."""
-        ids, rows, errors = self.vectors(side)
         folder = self.folder / "embeddings"
-        if not folder.exists():
-            return
-        for name in (f"{side}.f32", f"{side}.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        if n:
-            self.append_vectors(side, ids[:n], rows[:n], errors)
+        if folder.exists():
+            width = self.vectors(side)[1].shape[1]
+            index = folder / f"{side}.jsonl"
+            lines = index.read_bytes().split(b"\n")[:n] if index.exists() else []
+            for path, size in ((index, sum(len(line) + 1 for line in lines)), (folder / f"{side}.f32", n * width * 4)):
+                with path.open("ab") as file:
+                    file.truncate(size)
 
     def write_records(self, records: Sequence[Record]) -> None:
         """All records at once, in place of any that were there."""

@@ -21,43 +21,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.config.specs import Schedule
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: everything about a training run that is not the model or the data."""
-
-    steps: int
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    """Steps of linear warm-up, before the cosine to `final` x learning_rate at the last step."""
-    final: float = 0.02
-    weight_decay: float = 0.02
-    """On matrices only; biases, norms and embeddings of one dimension are left alone."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    accumulate: int = 1
-    """Batches whose gradients are summed into one step."""
-    validate_every: int = 500
-    save_every: int = 250
-    seed: int = 0
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
-    """Autocast of the forward pass; weights and optimiser stay float32."""
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step `step` (from 0)."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.learning_rate * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 class Trainable(Protocol):

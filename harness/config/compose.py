@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.ablation import ABLATIONS
-from harness.config.specs import SPECS, ModelSpec, RunSpec
+from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec
 from harness.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -26,7 +26,7 @@ DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
 ORIGINS = ("in-house", "domestic", "international")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
-_TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|checkpoint|path|revision|homepage)$")
+_TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
 _FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
@@ -42,8 +42,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
 
     Raises UserError for an unknown name or key, a bad type or a missing value.
     """
-    if config_dir is not None and not config_dir.is_dir():
-        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+    _check_folder(config_dir)
     selected = {group: _split(DEFAULTS[group]) for group in SELECTIONS}
     rest: list[str] = []
     for override in overrides:
@@ -63,6 +62,68 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
     run.models = {n: spec for n, spec in run.models.items() if n not in implied or spec.origin in implied[n]}
     return run, set(implied)
+
+
+def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[TrainingSpec, list[str]]:
+    """The recipes that a command line asks for, those that they need included, and the names of the former.
+
+    `schedule.…`, `options.…` and `needs.…` hold for every recipe that is named. Raises UserError as `compose` does.
+    """
+    _check_folder(config_dir)
+    known = members("train", config_dir)
+    roots = ("model", "dataset", *(f.name for f in fields(TrainingSpec)), "schedule", "options", "needs")
+    named: list[str] = []
+    inner: list[tuple[str, str]] = []
+    rest: list[str] = []
+    for override in overrides:
+        key, value = _parse(override)
+        root = key.split(".")[0]
+        if value is None or root not in roots:
+            raise UserError(f"There is no setting '{key}' of training. {nearest(root, roots)}")
+        if root == "model":
+            named = _split(value)
+        elif root == "dataset":
+            _check_teachable(_split(value))
+        elif root in ("schedule", "options", "needs"):
+            inner.append((key, _quoted(f"{key}={value}", key, value).partition("=")[2]))
+        else:
+            rest.append(_quoted(override, key, value))
+    for name in named:
+        if name not in (*known, "all"):
+            raise UserError(f"There is no recipe '{name}'. {nearest(name, [*known, 'all'])}")
+    if not named:
+        raise UserError(f"Say what to train: model=NAME, [A,B] or all. Recipes: {', '.join(known)}.")
+    if "all" in named:
+        every = _recipes(list(known), rest, config_dir)
+        named = [name for name, recipe in every.recipes.items() if recipe.publish]
+    rest += [("" if key.startswith("schedule") else "++") + f"recipes.{n}.{key}={v}" for n in named for key, v in inner]
+    spec = _recipes(named, rest, config_dir)
+    for name, recipe in spec.recipes.items():
+        if recipe.schedule.precision not in (precisions := ("no", "bf16", "fp16")):
+            hint = nearest(recipe.schedule.precision, precisions)
+            raise UserError(f"{known[name]}: schedule.precision '{recipe.schedule.precision}' is unknown. {hint}")
+    return spec, named
+
+
+def _recipes(names: Sequence[str], overrides: list[str], config_dir: Path | None) -> TrainingSpec:
+    """The recipes `names` and those that they need, and so on."""
+    known = members("train", config_dir)
+    wanted = dict.fromkeys(names)
+    while True:
+        lists = [f"+spec@recipes.{name}=recipe" for name in wanted]
+        lists += [f"+train@recipes.{name}={name}" for name in wanted]
+        spec: TrainingSpec = _objects(_hydra(lists + overrides, config_dir, root="training"), config_dir)
+        needed = dict.fromkeys(n for recipe in spec.recipes.values() for n in recipe.needs.values() if n in known)
+        if needed.keys() <= wanted.keys():
+            return spec
+        wanted |= needed
+
+
+def _check_teachable(names: list[str]) -> None:
+    """The recipes there are draw their lessons from the pocket data's generator: a train split without end."""
+    for name in names:
+        if name not in ("pocket", "pocket-audio"):
+            raise UserError(f"dataset={name}: the recipes teach the pocket data (dataset=pocket) and no other.")
 
 
 def _parse(override: str) -> tuple[str, str | None]:
@@ -133,7 +194,12 @@ def _quoted(override: str, key: str, value: str | None) -> str:
     return override
 
 
-def _hydra(overrides: list[str], config_dir: Path | None) -> Any:
+def _check_folder(config_dir: Path | None) -> None:
+    if config_dir is not None and not config_dir.is_dir():
+        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+
+
+def _hydra(overrides: list[str], config_dir: Path | None, root: str = "config") -> Any:
     """The composed DictConfig; every complaint of Hydra's becomes a UserError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -149,7 +215,7 @@ def _hydra(overrides: list[str], config_dir: Path | None) -> Any:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("config", overrides=overrides + search)
+            return hydra_compose(root, overrides=overrides + search)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, config_dir)) from error
 
@@ -198,7 +264,6 @@ def _explain(error: Exception, config_dir: Path | None) -> str:
 def _typed(config: Any, chosen: dict[str, list[str]], config_dir: Path | None) -> RunSpec:
     """The DictConfig as dataclasses; a missing value or a member without a spec is a UserError that names its file."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     for group in SELECTIONS:
         for name in chosen[group]:
@@ -208,18 +273,26 @@ def _typed(config: Any, chosen: dict[str, list[str]], config_dir: Path | None) -
                     f"{members(group, config_dir)[name]}: the settings have no type. Begin the file with "
                     f"`# @package {group}s.{name}` and `defaults: [/spec/{group}@_here_, _self_]`."
                 )
+    run: RunSpec = _objects(config, config_dir)
+    _check_values(run, config_dir)
+    return run
+
+
+def _objects(config: Any, config_dir: Path | None) -> Any:
+    """The DictConfig as dataclasses; a missing value is a UserError that names its file."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
     try:
-        run: RunSpec = OmegaConf.to_object(config)  # pyright: ignore[reportAssignmentType]
+        return OmegaConf.to_object(config)
     except MissingMandatoryValue as error:
-        missing = re.search(r"(\w+)s\.([\w-]+)\.(\w+)", str(error))
+        missing = re.search(r"(\w+)s\.([\w-]+)\.([\w.]+)", str(error))
         if missing is None:
             raise UserError(str(error).split("\n")[0]) from error
-        file = members(missing[1], config_dir).get(missing[2])
+        file = members("train" if missing[1] == "recipe" else missing[1], config_dir).get(missing[2])
         raise UserError(f"{file}: '{missing[3]}' has no value; it must be given.") from error
     except OmegaConfBaseException as error:
         raise UserError(_explain(error, config_dir)) from error
-    _check_values(run, config_dir)
-    return run
 
 
 def _check_values(run: RunSpec, config_dir: Path | None) -> None:

@@ -7,6 +7,7 @@ it in with `defaults: [/spec/<family>@_here_, _self_]`. "???" marks what a file 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -33,6 +34,8 @@ class ModelSpec:
     modalities: list[str] = field(default_factory=lambda: ["text", "image"])
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
     """Languages the model is asked in; in others its cells are skipped with that reason."""
+    tasks: list[str] = field(default_factory=list)
+    """Tasks it was made for, such as captioning alone; in others its cells are skipped. Empty: whatever it can do."""
     prompt: str = "chat"
     """The profile in conf/prompt/ that words its requests."""
     dtype: str = "auto"
@@ -207,6 +210,65 @@ class RunSpec:
     """The run's name and folder; None: the time it started."""
 
 
+@dataclass
+class Schedule:
+    """How long and how fast: everything about a training run that is not the model or the data."""
+
+    steps: int = MISSING
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    """Steps of linear warm-up, before the cosine to `final` x learning_rate at the last step."""
+    final: float = 0.02
+    weight_decay: float = 0.02
+    """On matrices only; biases, norms and embeddings of one dimension are left alone."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    accumulate: int = 1
+    """Batches whose gradients are summed into one step."""
+    validate_every: int = 500
+    save_every: int = 250
+    seed: int = 0
+    precision: str = "bf16"
+    """Autocast of the forward pass: no, bf16 or fp16; weights and optimiser stay float32."""
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step `step` (from 0)."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.learning_rate * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@dataclass
+class RecipeSpec:
+    """What trains one model from nothing: a file of conf/train/."""
+
+    _target_: str = MISSING
+    """The trainable class, such as adapters.pocket.tower.Tower; imported when training begins."""
+    schedule: Schedule = field(default_factory=Schedule)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the class."""
+    needs: dict[str, str] = field(default_factory=dict)
+    """Argument -> what the model begins with: another recipe (trained first), "bundled:NAME" or a checkpoint's folder.
+    The class is given the folder."""
+    publish: bool = True
+    """False for a stage that only others begin with."""
+
+
+@dataclass
+class TrainingSpec:
+    """All that `harness train` was asked for, composed."""
+
+    recipes: dict[str, Any] = field(default_factory=dict)
+    """Those named, and those they need."""
+    seed: int | None = None
+    """In place of the recipes' own; another seed is trained in a folder of its own, NAME-seed-N."""
+    device: str = "auto"
+    """cpu, or auto: whatever accelerate finds."""
+    work_dir: str | None = None
+    """Where runs are kept; None: $HARNESS_CACHE/training, or ~/.cache/harness/training."""
+
+
 SPECS: dict[str, type] = {
     "run": RunSpec,
     "model": ModelSpec,
@@ -220,6 +282,9 @@ SPECS: dict[str, type] = {
     "engine": EngineSpec,
     "latency": LatencySpec,
     "report": ReportSpec,
+    "schedule": Schedule,
+    "recipe": RecipeSpec,
+    "training": TrainingSpec,
 }
 """The names under which `conf/` pulls the classes in: `/spec/<name>@_here_`."""
 

@@ -82,6 +82,23 @@ def test_ablations_stand_side_by_side_and_a_model_that_cannot_do_without_is_skip
     assert set(part.splitlines()) < set(shown.splitlines())
 
 
+def test_what_a_model_was_not_made_for_is_skipped_with_its_reason(world):
+    for name, setting in (
+        ("captioner", "tasks=[captioning]"),
+        ("deaf", "modalities=[text]"),
+        ("foreign", "languages=[zh]"),
+    ):
+        world.model(name)
+        words = [f"models.{name}.{setting}", f"dataset={world.questions(4)}", "latency=off", f"run={name}"]
+        world.harness("run", f"model={name}", *words)
+    reasons = {name: world.cell(name, name)["reason"] for name in ("captioner", "deaf", "foreign")}
+    assert reasons == {
+        "captioner": "is made for captioning only",
+        "deaf": "takes no image",
+        "foreign": "is not made for language en",
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

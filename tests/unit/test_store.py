@@ -44,6 +44,18 @@ def test_only_the_kept_records_stay_and_appending_goes_on_after_them(cell):
     assert [r.id for r in cell.records()] == ["1", "3"]
 
 
+def test_what_a_loss_of_power_left_of_records_is_dropped_and_each_is_kept_once(cell):
+    cell.append([record("1"), record("2"), record("3")])
+    cell.close()
+    first, second, third = cell.records_path.read_bytes().splitlines(keepends=True)
+    cell.records_path.write_bytes(first + b"\0" * 40 + second + first + b'{"id": "4"}\n' + third + third[:9])
+    with pytest.raises(UserError, match=r"records\.jsonl, line 2, is damaged"):
+        list(cell.records())
+    assert cell.ids() == {"1", "3"}
+    cell.keep({"1", "3"})
+    assert list(cell.records()) == [record("1"), record("3")]
+
+
 def test_a_cell_is_complete_only_after_finish_and_its_sum_is_that_of_the_file(cell):
     cell.append([record("1")])
     assert not cell.complete
@@ -84,6 +96,21 @@ def test_vectors_without_their_index_line_do_not_count(cell):
     index = cell.folder / "embeddings" / "text.jsonl"
     index.write_bytes(index.read_bytes()[:-4])
     assert cell.vectors("text")[0] == ["a"]
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_vectors_that_a_loss_of_power_left_as_zeros_do_not_count_nor_what_follows(cell, side):
+    rows = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    cell.append_vectors(side, list("abcd"), rows, {})
+    data = cell.folder / "embeddings" / f"{side}.f32"
+    whole = data.read_bytes()
+    data.write_bytes(whole[:12] + bytes(12) + whole[24:])
+    assert cell.vectors(side)[0] == ["a"]
+    cell.keep_vectors(side, 1)
+    cell.append_vectors(side, list("bcd"), rows[1:], {})
+    ids, back, _ = cell.vectors(side)
+    assert ids == list("abcd")
+    assert np.array_equal(back, rows)
 
 
 def test_a_run_name_that_is_taken_or_is_no_name_is_refused(tmp_path):

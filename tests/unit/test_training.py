@@ -155,68 +155,124 @@ def test_a_run_that_diverges_says_so(tmp_path):
         train(line, schedule(), tmp_path, device="cpu")
 
 
-def recipes(folder: Path, monkeypatch) -> None:
+@pytest.fixture
+def recipes(tmp_path, monkeypatch) -> Path:
+    """A user's own config folder with two recipes, the second of which needs the first."""
     from harness import recipes as module
 
-    folder.mkdir()
+    folder = tmp_path / "conf"
+    (folder / "train").mkdir(parents=True)
     for name, more in (("first", "publish: false"), ("second", "needs: {start: first}")):
         text = f"_target_: recipe_target.Taught\nschedule: {{steps: 4, warmup: 1, validate_every: 2}}\n{more}\n"
-        (folder / f"{name}.yaml").write_text(text)
-    (folder / "recipe_target.py").write_text(
-        "import sys, torch\nfrom safetensors.torch import save_file\nsys.path.insert(0, sys.argv[0])\n"
-        "from test_training import Line\n"
+        (folder / "train" / f"{name}.yaml").write_text(text)
+    (tmp_path / "recipe_target.py").write_text(
+        "import torch\nfrom safetensors.torch import save_file\nfrom test_training import Line\n"
         "class Taught(Line):\n"
         "    def __init__(self, start=None):\n        super().__init__()\n        self.start = start\n"
         "    def save(self, folder):\n"
         "        save_file({'w': torch.ones(2)}, folder / 'model.safetensors')\n"
         "        (folder / 'start.txt').write_text(str(self.start))\n"
     )
-    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setattr(module, "RECIPES", folder)
-    monkeypatch.setattr(module, "WEIGHTS", folder / "weights")
-    monkeypatch.setattr(module, "CURVES", folder / "curves")
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(module, "CURVES", tmp_path / "curves")
+    return tmp_path
 
 
-def test_a_recipe_first_trains_what_it_needs_and_is_published_in_half_precision(tmp_path, monkeypatch):
+def trained(folder: Path, *words: str) -> int:
+    from harness.cli import main
+
+    return main(["train", *words, "device=cpu", f"work_dir={folder / 'work'}", "--config-dir", str(folder / "conf")])
+
+
+def test_a_recipe_first_trains_what_it_needs_and_is_published_in_half_precision(recipes, capsys):
     from safetensors.torch import load_file
 
-    from harness.recipes import main
-
-    recipes(tmp_path / "recipes", monkeypatch)
-    assert main(["second", "--work", str(tmp_path / "work"), "--publish"]) == 0
-    bundle = tmp_path / "recipes" / "weights" / "second"
+    assert trained(recipes, "model=second", "--publish") == 0
+    assert f"second: {recipes / 'work' / 'second' / 'best'}" in capsys.readouterr().out
+    bundle = recipes / "weights" / "second"
     assert load_file(bundle / "model.safetensors")["w"].dtype == torch.float16
-    assert (bundle / "start.txt").read_text() == str(tmp_path / "work" / "first" / "best")
-    assert {p.name for p in (tmp_path / "recipes" / "curves" / "second").iterdir()} == {
+    assert (bundle / "start.txt").read_text() == str(recipes / "work" / "first" / "best")
+    assert {p.name for p in (recipes / "curves" / "second").iterdir()} == {
         "command.txt", "curves.csv", "curves.png", "outcome.json",
     }  # fmt: skip
-    assert not (tmp_path / "recipes" / "weights" / "first").exists()
+    assert "harness train model=second" in (recipes / "curves" / "second" / "command.txt").read_text()
+    assert not (recipes / "weights" / "first").exists()
 
 
-def test_a_wrong_recipe_or_key_names_the_nearest_right_one(tmp_path, monkeypatch, capsys):
-    from harness.recipes import main
+def test_a_recipe_begins_with_a_checkpoint_that_is_given_instead(recipes):
+    (recipes / "mine").mkdir()
+    assert trained(recipes, "model=second", f"needs.start={recipes / 'mine'}") == 0
+    assert (recipes / "work" / "second" / "best" / "start.txt").read_text() == str(recipes / "mine")
+    assert not (recipes / "work" / "first").exists()
 
-    recipes(tmp_path / "recipes", monkeypatch)
-    assert main(["secnd"]) == 2
-    assert "Did you mean 'second'?" in capsys.readouterr().err
-    path = tmp_path / "recipes" / "second.yaml"
+
+def test_a_folder_with_a_run_of_other_settings_is_left_alone(recipes, capsys):
+    assert trained(recipes, "model=first") == 0
+    assert trained(recipes, "model=first", "schedule.steps=6") == 2
+    assert "holds a run with another schedule.steps" in capsys.readouterr().err
+    assert trained(recipes, "model=first", "seed=7") == 0
+    assert (recipes / "work" / "first-seed-7" / "outcome.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=secnd"], "There is no recipe 'secnd'. Did you mean 'second'?"),
+        (["model=second", "schedule.warmpu=3"], "Did you mean 'warmup'?"),
+        (["model=second", "schedule.steps=some"], "schedule.steps: Value 'some'"),
+        (["model=second", "schedule.precision=fp61"], "Did you mean 'fp16'?"),
+        (["model=second", "options.strat=1"], "Did you mean 'start'?"),
+        (["model=second", "needs.start=/not/there"], "neither a recipe nor a folder '/not/there'"),
+        (["model=second", "sede=3"], "Did you mean 'seed'?"),
+        (["model=second", "dataset=coco-363"], "teach the pocket data"),
+        ([], "Recipes: first, "),
+    ],
+)
+def test_a_mistake_is_one_message_that_names_the_right_word(recipes, capsys, words, message):
+    if not words:
+        message = "Recipes: fusion-base, "
+    assert trained(recipes, *words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not (recipes / "work").exists()
+
+
+def test_a_slip_in_a_recipe_file_names_the_file(recipes, capsys):
+    path = recipes / "conf" / "train" / "second.yaml"
     path.write_text(path.read_text().replace("warmup", "warmpu"))
-    assert main(["second"]) == 2
-    assert "unknown key 'schedule.warmpu'. Did you mean 'warmup'?" in capsys.readouterr().err
+    assert trained(recipes, "model=second") == 2
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "Did you mean 'warmup'?" in said
+    path.write_text(path.read_text().replace("warmpu", "warmup").replace("Taught", "Tought"))
+    assert trained(recipes, "model=second") == 2
+    assert "recipe_target has no class 'Tought'. Did you mean 'Taught'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "train").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_fits_its_class_and_names_recipes_that_exist(path):
+def test_a_mistake_is_told_without_torch():
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        "status = main(['train', 'model=pocket-clip', 'options.scens=3'])\n"
+        "print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["2", "False"]
+    assert "Did you mean 'scenes'?" in done.stderr
+
+
+def test_every_recipe_fits_its_class_and_names_recipes_that_exist():
     import importlib
     import inspect
 
-    from harness.recipes import read_recipe
+    from harness.config.compose import compose_training, members
 
-    recipe = read_recipe(path.stem)
-    module, _, name = recipe.target.rpartition(".")
-    inspect.signature(getattr(importlib.import_module(module), name)).bind(
-        **recipe.options, **dict.fromkeys(recipe.needs)
-    )
-    for other in recipe.needs.values():
-        read_recipe(other)
+    spec, _ = compose_training([f"model=[{','.join(members('train'))}]"])
+    assert set(spec.recipes) == set(members("train"))
+    for name, recipe in spec.recipes.items():
+        module, _, attribute = recipe._target_.rpartition(".")
+        taught = getattr(importlib.import_module(module), attribute)
+        inspect.signature(taught).bind(**recipe.options, **dict.fromkeys(recipe.needs))
+        assert set(recipe.needs.values()) <= set(spec.recipes), name

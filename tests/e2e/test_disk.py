@@ -1,0 +1,130 @@
+"""What the disk does to a run: it fills up, it cannot be written, files are gone. What is there stays valid."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import time
+
+import pytest
+
+
+def within(world, script: str) -> subprocess.CompletedProcess[str]:
+    """A shell script where it may mount file systems that nobody else sees."""
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-ec", script],
+        capture_output=True,
+        text=True,
+        env=world.environment(),
+        cwd=world.folder,
+        timeout=240,
+    )
+
+
+def can_mount() -> bool:
+    try:
+        return (
+            subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode
+            == 0
+        )
+    except FileNotFoundError:
+        return False
+
+
+mounts = pytest.mark.skipif(not can_mount(), reason="needs `unshare -rm` and the right to mount in it")
+
+
+def answers(world, run: str) -> list[tuple]:
+    return sorted((row["id"], row["answer"]) for row in world.records(run, "toy"))
+
+
+def test_a_file_that_may_not_grow_ends_the_run_with_one_message_and_a_resume_finishes_it(world):
+    world.model("toy")
+    quiz = world.questions(300)
+    words = ["run", "model=toy", f"dataset={quiz}", "latency=off", "batch_size=8"]
+    world.harness(*words, "run=whole")
+    sizes = {path.parts[-3]: path.stat().st_size for path in world.results.rglob("records.jsonl")}
+    limit = (sizes["prior"] + sizes["toy"]) // 2
+    assert sizes["prior"] < limit < sizes["toy"]
+    done = subprocess.run(
+        world.command(*words, "run=r"),
+        capture_output=True,
+        text=True,
+        env=world.environment(),
+        cwd=world.folder,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert "harness resume r" in done.stderr.splitlines()[-1]
+    (path,) = (world.results / "r" / "cells" / "toy").glob("*/records.jsonl")
+    whole = path.read_bytes().splitlines(keepends=True)[:-1]
+    assert len(whole) > 50
+    world.harness("resume", "r")
+    assert answers(world, "r") == answers(world, "whole")
+    assert path.read_bytes().splitlines(keepends=True)[: len(whole) // 8 * 8] == whole[: len(whole) // 8 * 8]
+
+
+@mounts
+def test_a_full_disk_ends_the_run_with_one_message_and_a_resume_finishes_it(world):
+    world.model("toy")
+    quiz = world.questions(300)
+    words = ["run", "model=toy", f"dataset={quiz}", "latency=off", "batch_size=8"]
+    run, resume = (subprocess.list2cmdline(world.command(*w)) for w in ([*words, "run=r"], ["resume", "r"]))
+    done = within(
+        world,
+        f"mkdir results kept; mount -t tmpfs -o size=80k none results; {run} || echo status $?; df results | tail -1; "
+        f"mount -o remount,size=9m results; {resume}; cp -r results/r kept/r",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "status 1" in done.stdout
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    (world.folder / "kept" / "r").rename(world.results / "r")
+    world.harness(*words, "run=whole")
+    assert answers(world, "r") == answers(world, "whole")
+
+
+@mounts
+def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(world):
+    world.model("toy")
+    quiz = world.questions(8)
+    words = ["run", "model=toy", f"dataset={quiz}", "latency=off"]
+    world.harness(*words, "run=r")
+    before = {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()}
+    for command in ([*words, "run=new"], ["resume", "r"], ["report", "results/r"]):
+        call = subprocess.list2cmdline(world.command(*command))
+        done = within(world, f"mount --bind results results; mount -o remount,bind,ro results; exec {call}")
+        assert done.returncode == 2, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert "Read-only file system" in line
+    assert {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()} == before
+
+
+def test_a_picture_deleted_between_runs_costs_its_samples_and_a_deleted_data_set_nothing(world):
+    world.model("toy", delay=0.2, look=True)
+    quiz = world.questions(40)
+    words = ["run", "model=toy", f"dataset={quiz}", "batch_size=2", "latency=off", "run=r"]
+    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
+    end = time.monotonic() + 60
+    while not list(world.results.glob("r/cells/toy/*/records.jsonl")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    data = world.folder / "data" / "quiz.jsonl"
+    data.rename(world.folder / "elsewhere.jsonl")
+    before = (path := next(world.results.glob("r/cells/toy/*/records.jsonl"))).read_bytes()
+    assert "there is no file" in world.harness("resume", "r", status=2).stderr
+    assert path.read_bytes() == before
+    (world.folder / "elsewhere.jsonl").rename(data)
+    (world.folder / "data" / "quiz19.png").unlink()
+    world.harness("resume", "r", status=1)
+    errors = {row["id"]: row["error"] for row in world.records("r", "toy") if "error" in row}
+    assert set(errors) == {"38", "39"}
+    assert "quiz19.png" in errors["38"]
+    assert "line 39" in errors["38"]
+    assert len(world.records("r", "toy")) == 40

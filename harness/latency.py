@@ -58,9 +58,7 @@ class Timing:
 class Stopwatch:
     """Times units on one device."""
 
-    def __init__(
-        self, ready: Ready, clock: Clock, device: str, stopping: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, ready: Ready, clock: Clock, device: str, stopping: Callable[[], bool] = lambda: False) -> None:
         self.ready, self.clock, self.device, self.stopping = ready, clock, device, stopping
 
     @contextmanager

@@ -30,6 +30,8 @@ from harness.records import Language, Route
 from harness.task import GalleryTask, Scoring, Task
 
 BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
+CUDA_EMBED_BATCH = 256
+"""An embedding keeps no state of its own on the device, so more of them fit than answers."""
 MEMORY_SHARE = 0.8
 """Of the device's memory that weights may take: the rest is for activations."""
 
@@ -106,8 +108,7 @@ def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ign
     plan.datasets = _datasets(run)
     for name, spec in models.items():
         dtype = machine.pick_dtype(spec.dtype, plan.device)
-        size = spec.batch_size or run.batch_size or BATCH[plan.device.split(":")[0]]
-        cells = [_cell(plan, name, spec, group, dtype, size) for group in plan.datasets]
+        cells = [_cell(plan, name, spec, group, dtype) for group in plan.datasets]
         plan.cells |= {cell.key: cell for cell in cells}
         jobs = tuple(cell.job for cell in cells if cell.job)
         if jobs:
@@ -185,7 +186,7 @@ def _datasets(run: RunSpec) -> dict[Group, Dataset]:
     return found
 
 
-def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str, batch_size: int) -> Cell:
+def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str) -> Cell:
     run, dataset_spec = plan.run, plan.run.datasets[group.dataset]
     task = plan.task(group.task)
     dataset = plan.datasets[group]
@@ -195,7 +196,6 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str, bat
         "origin": spec.origin,
         **group_info(plan, group),
         "route": None,
-        "batch_size": batch_size,
         "dtype": dtype,
         "device": plan.device,
         "prompt": spec.prompt,
@@ -210,6 +210,7 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str, bat
     if isinstance(task, GalleryTask):
         gallery = task.gallery(dataset)
         sides = [len(gallery.images), len(gallery.texts)]
+    batch_size = spec.batch_size or run.batch_size or auto_batch_size(plan.device, route)
     batches = tuple(batch_plan(sides, batch_size))
     indices = tuple(dataset.samples.indices) if run.limit else None  # pyright: ignore[reportAttributeAccessIssue]
     job = CellJob(
@@ -225,8 +226,7 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str, bat
         batches,
         batch_size,
     )
-    info["route"] = route
-    info["units"] = sum(sides)
+    info |= {"route": route, "batch_size": batch_size, "units": sum(sides)}
     info["fingerprint"] = {
         "weights": weights_digest(spec),
         "model settings": digest({k: v for k, v in to_json(spec).items() if k not in ("checkpoint", "batch_size")}),
@@ -236,11 +236,18 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str, bat
         "batch size": batch_size,
         "dtype": dtype,
         "adapter source": source_digest(spec._target_),
+        "task settings": digest(to_json(run.tasks[group.task])),
         "task source": source_digest(run.tasks[group.task]._target_),
     }
     if group.ablation:
         info["fingerprint"]["ablation"] = [group.ablate, run.seed]
     return Cell(key, group, info, job, units=sum(sides))
+
+
+def auto_batch_size(device: str, route: Route) -> int:
+    """The batch that `batch_size=auto` begins with; the worker halves it until memory allows, and keeps what fits."""
+    kind = device.split(":")[0]
+    return CUDA_EMBED_BATCH if kind == "cuda" and route == "embed" else BATCH[kind]
 
 
 def _unable(

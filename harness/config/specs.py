@@ -196,7 +196,7 @@ class RunSpec:
     limit: int | None = None
     """Samples a data set, drawn as whole clusters; None: all."""
     batch_size: int | None = None
-    """None ("auto"): 32 on a CPU, 64 on a GPU, halved when memory runs out."""
+    """None ("auto"): the largest that fits, from 64 (or 256 embeddings) on a GPU and 32 elsewhere by halves."""
     ablate: list[str] = field(default_factory=lambda: ["none"])
     """Each cell once for each of these: none (as it is); without image, audio or text (the question); or with another
     sample's: shuffled-image, shuffled-audio, shuffled-text."""

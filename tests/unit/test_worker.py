@@ -7,16 +7,18 @@ from collections.abc import Callable
 import pytest
 
 from harness import worker
+from harness.adapter import Adapter
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
 from harness.dataset import Dataset
 from harness.errors import SampleError, TransientError
 from harness.events import Answered, CellJob, Died, Event, Failed, Job, Shrunk
+from harness.plan import auto_batch_size
 from harness.records import Answer, Sample
 
 WORDING = {"en": "{question}"}
 
 
-class Obliging:
+class Obliging(Adapter):
     """Answers "yes" unless `fault`, which is told the questions and the number of the call, raises."""
 
     fault: Callable[[list[str], int], None]
@@ -24,24 +26,15 @@ class Obliging:
     calls: list[list[str]]
     loads: int
 
-    def __init__(self, spec):
-        pass
-
     def load(self, device, clock):
         type(self).loads += 1
         type(self).loading(self.loads)
-
-    def prepare(self, requests, route):
-        return requests
 
     def generate(self, requests):
         questions = [request.text for request in requests]
         self.calls.append(questions)
         type(self).fault(questions, len(self.calls))
         return [Answer("yes") for _ in requests]
-
-    def close(self):
-        pass
 
 
 @pytest.fixture
@@ -154,6 +147,11 @@ def test_loading_is_tried_again_when_a_connection_breaks_and_not_when_the_weight
     (event,) = run()
     assert event == Failed(None, "m did not load: OSError: config.json is not there")
     assert Obliging.loads == 4
+
+
+def test_an_automatic_batch_begins_large_where_memory_can_run_out_without_harm():
+    assert [auto_batch_size("cuda:1", route) for route in ("embed", "rank", "generate")] == [256, 64, 64]
+    assert [auto_batch_size(device, "embed") for device in ("cpu", "mps")] == [32, 32]
 
 
 @pytest.mark.parametrize(

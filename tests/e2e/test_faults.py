@@ -18,7 +18,7 @@ BLAMED = {
     "nothing": (set(map(str, range(24))), "gave a NoneType"),
     "surrogate": (set(), ""),
     "leak": (set(), ""),
-    "killed once": (set(), ""),
+    "killed twice": (set(), ""),
     "load killed once": (set(), ""),
 }
 """Fault -> the samples that fail by it, and what their records say."""

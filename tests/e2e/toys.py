@@ -95,7 +95,7 @@ class Toy(Adapter):
                     os.kill(os.getpid(), signal.SIGSEGV)
                 case "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
-                case "killed once" if self._count("kills") == 1:
+                case "killed twice" if self._count("kills") <= 2:
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "exit":
                     sys.exit(3)

@@ -1,0 +1,166 @@
+"""Nothing is lost: driver, worker or both are killed at random moments, and the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
+
+
+class Killer:
+    """Starts the command, kills at a moment, and finds out who is left."""
+
+    def __init__(self, world, seed: int, duration: float = 1.0) -> None:
+        self.world, self.chance, self.kills = world, random.Random(seed), 0
+        self.duration = duration
+        """Seconds that a command takes; follows what it takes at the moment."""
+
+    def command(self, *words: str) -> None:
+        """Run the command and kill the driver, the worker or both at a random moment before its end."""
+        whom = self.chance.choice(["driver", "worker", "both"])
+        start = time.monotonic()
+        end = start + self.chance.uniform(0.2, 1) * self.duration
+        process = subprocess.Popen(
+            self.world.command(*words), env=self.world.environment(), cwd=self.world.folder, stderr=subprocess.PIPE
+        )
+        while time.monotonic() < end or (whom != "driver" and not self.workers(process.pid)):
+            if process.poll() is not None:
+                self.duration = time.monotonic() - start
+                break
+            time.sleep(0.002)
+        else:
+            self.kills += 1
+            self.duration *= 1.1
+            victims = self.workers(process.pid) if whom != "driver" else []
+            for pid in [*victims, *([process.pid] if whom != "worker" else [])]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode in (0, 1, -signal.SIGKILL), said.decode()
+        if process.returncode >= 0:  # a worker that loses its driver while it is born may end with noise
+            assert b"Traceback" not in said, said.decode()
+        wait_for(lambda: not self.at_work())
+
+    def workers(self, driver: int) -> list[int]:
+        """Children of the driver's children: those of its fork server."""
+        parents = {int(entry.name): parent(entry) for entry in Path("/proc").glob("[0-9]*")}
+        servers = {pid for pid, above in parents.items() if above == driver}
+        return [pid for pid, above in parents.items() if above in servers]
+
+    def at_work(self) -> list[str]:
+        """Processes whose working directory is the world's."""
+        found = []
+        for link in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                if link.resolve() == self.world.folder.resolve():
+                    found.append(link.parent.name)
+        return found
+
+
+def parent(entry: Path) -> int:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return 0
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def result(world, run: str) -> list[tuple]:
+    """What must not depend on kills; every cell's records are checked on the way."""
+    found = []
+    for cell in world.summary(run)["cells"]:
+        found.append(tuple(cell[key] for key in ("model", "task", "status", "reason", "samples", "failed", "metrics")))
+        if cell["status"] != "complete" or cell["model"] == "chance":
+            continue
+        for folder in (world.results / run / "cells" / cell["model"]).glob(f"{cell['task']}.*"):
+            text = (folder / "records.jsonl").read_bytes()
+            ids = [json.loads(line)["id"] for line in text.splitlines()]
+            assert len(ids) == len(set(ids)) == cell["samples"]
+            told = json.loads((folder / "complete.json").read_text())
+            assert (told["count"], told["sha256"]) == (len(ids), hashlib.sha256(text).hexdigest())
+    return found
+
+
+def kill_and_resume(world, words: list[str], kills: int, seed: int) -> None:
+    """Kill runs of the command, resuming each until it is whole, so many times in all; each must end like a run that
+    nothing happened to."""
+    start = time.monotonic()
+    world.harness(*words, "run=whole")
+    killer = Killer(world, seed, time.monotonic() - start)
+    number = 0
+    while killer.kills < kills:
+        number += 1
+        folder = world.results / f"cut{number}"
+        again = [*words, f"run={folder.name}"]
+        while not (folder / "summary.json").exists():
+            command = ["resume", folder.name] if (folder / "run.json").exists() else again
+            if killer.kills < kills:
+                killer.command(*command)
+            else:
+                world.harness(*command)
+        assert result(world, folder.name) == result(world, "whole")
+        assert not list(folder.rglob("*.tmp"))
+
+
+def test_fifty_kills_at_random_moments_lose_nothing(world):
+    world.model("writer", delay=0.01)
+    world.model("finder", "ToyEncoder", delay=0.01)
+    quiz, album = world.questions(80), world.captions(40)
+    words = ["run", "task=[vqa,retrieval]", "model=[writer,finder]", f"dataset=[{quiz},{album}]"]
+    kill_and_resume(world, [*words, "batch_size=4", "latency=off"], kills=50, seed=5)
+
+
+def test_kills_of_real_models_lose_nothing_retrieval_included(world):
+    (world.folder / "conf").mkdir()
+    words = ["run", "task=[retrieval,vqa]", "model=[pocket-clip,pocket-smolvlm]", "limit=40", "batch_size=8"]
+    kill_and_resume(world, [*words, "latency=off"], kills=4, seed=1)
+
+
+def test_a_worker_that_no_signal_handler_can_reach_ends_with_its_driver(world):
+    notes = world.folder / "notes"
+    notes.mkdir()
+    world.model("stuck", fault="stuck", notes=str(notes))
+    words = ["run", "model=stuck", f"dataset={world.questions(4)}", "run=r", "latency=off"]
+    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
+    wait_for((notes / "stuck").exists)
+    killer = Killer(world, 0)
+    assert killer.workers(process.pid)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not killer.at_work(), seconds=10)
+
+
+def test_ctrl_c_twice_stops_in_the_middle_of_a_batch_and_says_how_to_go_on(world):
+    notes = world.folder / "notes"
+    notes.mkdir()
+    world.model("stuck", fault="stuck", notes=str(notes))
+    words = ["run", "model=stuck", f"dataset={world.questions(4)}", "run=r 1", "latency=off"]
+    process = subprocess.Popen(
+        world.command(*words), env=world.environment(), cwd=world.folder, stderr=subprocess.PIPE, text=True
+    )
+    wait_for((notes / "stuck").exists)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None  # it waits for the batch in hand
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"harness resume 'r 1' results_dir={world.results}" in said
+    assert world.cell("r 1", "stuck")["status"] == "interrupted"
+    assert not Killer(world, 0).at_work()

@@ -6,9 +6,16 @@ Every adapter loads from a folder, so hub ids and local folders share all of the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.errors import UserError
+
+
+def hub_cache() -> Path:
+    """The folder of the hub's cache, which need not be there, found without importing a hub library."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 
 
 def locate(checkpoint: str, revision: str | None = None) -> Path:

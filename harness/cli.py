@@ -125,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--publish", action="store_true", help="replace the bundled weights and curves by the result")
     train.set_defaults(command=_train)
 
+    doctor = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
+    doctor.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(command=_doctor)
+
     listing = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, recipes, runs")
     listing.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "recipes", "runs"))
     listing.add_argument("settings", nargs="*", metavar="results_dir=DIR")
@@ -238,6 +243,14 @@ def _where(words: Sequence[str]) -> tuple[Path, list[str]]:
     return results, [word for word in words if not word.startswith("results_dir=")]
 
 
+def _results_dir(words: Sequence[str]) -> Path:
+    """The results folder alone; raises UserError for anything else."""
+    results, others = _where(words)
+    if others:
+        raise UserError(f"'{others[0]}': only results_dir=DIR can be set here.")
+    return results
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -309,12 +322,15 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from harness import doctor
+
+    return doctor.show(doctor.examine(_results_dir(arguments.settings)), arguments.json)
+
+
 def _list(arguments: argparse.Namespace) -> int:
     from harness import listing
 
-    results, others = _where(arguments.settings)
-    if others:
-        raise UserError(f"'{others[0]}': only results_dir=DIR can be set here.")
-    rows = listing.rows(arguments.what, arguments.config_dir, results)
+    rows = listing.rows(arguments.what, arguments.config_dir, _results_dir(arguments.settings))
     listing.show(rows, arguments.json)
     return 0

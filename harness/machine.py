@@ -28,7 +28,7 @@ def card() -> dict[str, Any]:
         "memory_gb": round(memory_bytes() / 2**30, 1),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in libraries},
+        **{name: version(name) for name in libraries},
     }
 
 
@@ -225,7 +225,8 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Of an installed package; None where it is not."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import sys
 from collections import defaultdict
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from harness import machine, sources
 from harness.ablation import ablated, applies, modality
 from harness.adapter import Adapter, locate, routes_of
+from harness.checkpoint import hub_cache
 from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
 from harness.dataset import Dataset
 from harness.errors import UserError
@@ -154,9 +154,7 @@ def on_this_machine(spec: ModelSpec) -> bool:
     path = Path(spec.checkpoint).expanduser()
     if path.is_absolute() or path.exists():
         return path.exists()
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    snapshots = hub / ("models--" + spec.checkpoint.replace("/", "--")) / "snapshots"
+    snapshots = hub_cache() / ("models--" + spec.checkpoint.replace("/", "--")) / "snapshots"
     return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
 
 

@@ -31,7 +31,7 @@ def families(texts: Iterable[str], words: Words) -> tuple[list[str], Words]:
     wanted = frozenset(c for text in texts for c in text if ord(c) >= 0x2E80)
     if not wanted:
         return usual, words
-    family = _having(wanted)
+    family = having(wanted)
     if family is not None:
         return [*usual, family], words
     logging.getLogger(__name__).warning(words("no_font"))
@@ -39,7 +39,7 @@ def families(texts: Iterable[str], words: Words) -> tuple[list[str], Words]:
 
 
 @cache
-def _having(wanted: frozenset[str]) -> str | None:
+def having(wanted: frozenset[str]) -> str | None:
     """The first installed family, upright and of normal weight, whose character map holds all of `wanted`."""
     from matplotlib import font_manager, ft2font
 

@@ -95,7 +95,7 @@ def test_labels_cover_neither_one_another_nor_points():
 
 
 def test_without_a_chinese_font_labels_are_english_and_one_warning_says_so(demo, monkeypatch, caplog):
-    monkeypatch.setattr(fonts, "_having", lambda wanted: None)
+    monkeypatch.setattr(fonts, "having", lambda wanted: None)
     with caplog.at_level(logging.WARNING):
         svg = drawn(demo, "zh")[0]["vqa.quality"]
     assert "domestic" in svg

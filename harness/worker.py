@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,7 +72,10 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Even
             return
         except Exception as error:
             yield Failed(cell.key, describe(error))
-    adapter.close()
+    try:
+        adapter.close()
+    except Exception as error:  # every answer is out; the process ends anyway
+        yield Died(f"closing failed: {describe(error)}")
 
 
 def _import(job: Job) -> float:
@@ -238,14 +242,15 @@ class _Asker:
                 raise MemoryError
             return self._call(requests, inputs)
         except Exception as raised:
-            error = raised
+            error = _without_frames(raised)
         if device_lost(error):
             raise _DeviceLost(describe(error)) from error
+        if out_of_memory(error):
+            _free_memory()
         if len(requests) == 1 or (patient and may_pass(error)):
             return [error] * len(requests)
         half = (len(requests) + 1) // 2
         if out_of_memory(error):
-            _free_memory()
             self.largest = min(self.largest, half)
         return [
             outcome
@@ -323,6 +328,7 @@ class _Asker:
                 raise _DeviceLost(describe(error)) from error
             if not out_of_memory(error):
                 raise
+            _without_frames(error)
             _free_memory()
             raise MemoryError from error
         return outcomes
@@ -448,6 +454,16 @@ def device_lost(error: BaseException) -> bool:
     """Whether the device is of no more use to this process: after most CUDA errors every later call fails too."""
     named = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
     return isinstance(error, RuntimeError) and named and not out_of_memory(error)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The error without the frames that it came through: they would keep the tensors of the call that failed."""
+    step: BaseException | None = error
+    while step is not None and step.__traceback__ is not None:
+        traceback.clear_frames(step.__traceback__)
+        step.__traceback__ = None
+        step = step.__cause__ or step.__context__
+    return error
 
 
 def _free_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -173,6 +174,32 @@ def test_every_way_of_running_out_of_memory_halves_for_good(pauses, error):
     assert errors(events) == {}
     assert [event.batch_size for event in events if isinstance(event, Shrunk)] == [2]
     assert [len(call) for call in Obliging.calls] == [4, 2, 2, 2, 2]
+
+
+def test_what_a_failed_call_held_is_free_before_the_next_one(pauses):
+    class Tensor:
+        pass
+
+    held = []
+
+    def fault(questions, call):
+        assert [reference for reference in held if reference() is not None] == []
+        activations = Tensor()
+        held.append(weakref.ref(activations))
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise RuntimeError("out of memory, said a library") from error
+
+    Obliging.fault = staticmethod(fault)
+    assert set(errors(run()).values()) == {"RuntimeError: out of memory, said a library"}
+
+
+def test_an_adapter_that_cannot_close_loses_no_answer(pauses, monkeypatch):
+    monkeypatch.setattr(Obliging, "close", lambda self: 1 / 0)
+    *before, last = run()
+    assert errors(before) == {}
+    assert last == Died("closing failed: ZeroDivisionError: division by zero")
 
 
 def test_a_lost_device_ends_the_process_at_once(pauses):

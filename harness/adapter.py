@@ -5,6 +5,10 @@ explain). The engine calls `prepare` in a host thread for batch i+1 while the de
 so `prepare` does what needs no device (decode, resize, tokenise) and the capability's method does the rest. An adapter
 holds no metric, no data set's name and no prompt; it prints nothing and keeps no global state. Its module must import
 without torch (import it inside `load`), because the command line looks at the class before any model is loaded.
+
+Any method may raise: SampleError for what is wrong with a request, TransientError for what may pass (a busy server; it
+is called again after a pause), anything else for what is wrong with itself. The engine finds out which request is at
+fault by asking in halves, and goes on with the others; it does so too when memory runs out or the process dies.
 """
 
 from __future__ import annotations

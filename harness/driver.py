@@ -298,6 +298,9 @@ class _Writer:
         if self.gallery is not None:
             return self._missing_vectors(self.gallery)
         have = self.store.ids()
+        if not have:  # no sample need be built to know it
+            self.store.keep(set())
+            return self.job.batches
         missing, whole = [], set()
         for start, stop in self.job.batches:
             ids = {self.dataset[i].id for i in range(start, stop)}

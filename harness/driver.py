@@ -23,6 +23,7 @@ from harness import machine
 from harness.adapter import locate
 from harness.config.specs import from_json, to_json
 from harness.engine.local import LocalEngine
+from harness.errors import UserError
 from harness.events import (
     Answered,
     CellEnded,
@@ -433,5 +434,12 @@ def _interruptible(engines: Sequence[LocalEngine], progress: Progress) -> Iterat
 
 
 def resumed(folder: RunFolder) -> Any:
-    """The settings that a run was started with."""
-    return from_json(folder.plan()["config"])
+    """The settings that a run was started with; raises UserError for those of a version that had others."""
+    facts = folder.plan()
+    try:
+        return from_json(facts["config"])
+    except KeyError as error:
+        raise UserError(
+            f"{folder.path} was begun by harness {facts.get('harness')} and cannot go on with {harness.__version__} "
+            f"({error}). Start a new run; `harness report {folder.name}` still reads the old one."
+        ) from error

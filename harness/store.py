@@ -47,6 +47,17 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    _sync_names(path.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Have the disk know the names of the files in a folder; their content is synced by itself."""
+    with suppress(PermissionError):  # Windows opens no folders, and does without
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_json(path: Path) -> Any:
@@ -143,6 +154,7 @@ class CellStore:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = self.records_path.open("ab")
+            _sync_names(self.folder)
         text = "".join(json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
         self._file.write(text.encode(errors="replace"))  # a model's text may hold half a character
         self._sync(self._file)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from harness.driver import resumed
 from harness.errors import UserError
 from harness.records import Record
 from harness.store import CellStore, RunFolder, runs, write_json
@@ -137,6 +138,13 @@ def test_an_unknown_run_is_told_the_nearest(tmp_path):
     assert [run.name for run in runs(tmp_path)] == ["monday"]
     with pytest.raises(UserError, match="Did you mean 'monday'"):
         RunFolder.open(tmp_path, "munday")
+
+
+def test_a_run_of_a_version_with_other_settings_cannot_go_on_and_says_so(tmp_path):
+    folder = RunFolder.create(tmp_path, "old")
+    write_json(folder.path / "run.json", {"harness": "0.0.1", "config": {"spec": "painting"}})
+    with pytest.raises(UserError, match=r"begun by harness 0\.0\.1 .*'painting'"):
+        resumed(folder)
 
 
 def test_json_is_replaced_whole(tmp_path):

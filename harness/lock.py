@@ -1,8 +1,8 @@
 """One writer for a run folder: its file `lock` says who is at work, and the kernel whether that is still true.
 
 The holder keeps the file locked (flock) until its process ends, however it ends, so what a kill leaves behind is taken
-over at once. A lock that was written on another host is believed, because not every network file system shares locks;
-the message then says which file to delete.
+over at once. Where the kernel cannot tell (another host, or a file system without such locks) the name in the file is
+believed, and the message says which file to delete if that process is gone.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def _take(path: Path) -> TextIO:
     free = _locked(file)
     file.seek(0)
     owner = _read(file)
-    if not free or owner.get("host", here) != here:
+    believed = owner.get("host", here) != here or (free is None and bool(owner))
+    if free is False or believed:
         file.close()
-        raise UserError(_refusal(path, owner, here))
+        raise UserError(_refusal(path, owner, sure=free is False))
     if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
         file.close()  # its last holder deleted it between our opening and our locking it
         return _take(path)
@@ -54,8 +55,8 @@ def _take(path: Path) -> TextIO:
     return file
 
 
-def _locked(file: TextIO) -> bool:
-    """Whether the lock is ours now. A system without flock has only the name in the file: one that is there counts."""
+def _locked(file: TextIO) -> bool | None:
+    """Whether the lock is ours now; None where the system or the file system has no such locks."""
     try:
         import fcntl
 
@@ -63,7 +64,7 @@ def _locked(file: TextIO) -> bool:
     except BlockingIOError:
         return False
     except (ImportError, OSError):
-        return os.fstat(file.fileno()).st_size == 0
+        return None
     return True
 
 
@@ -76,11 +77,9 @@ def _read(file: TextIO) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _refusal(path: Path, owner: dict[str, Any], here: str) -> str:
+def _refusal(path: Path, owner: dict[str, Any], sure: bool) -> str:
     who = "another process"
     if owner:
         who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}"
-    end = "Wait for it to end."
-    if owner.get("host", here) != here:
-        end = f"If that process is gone, delete {path} and try again."
+    end = "Wait for it to end." if sure else f"If that process is gone, delete {path} and try again."
     return f"{path.parent}: {who}, is at work on this run; a second one would spoil its records. {end}"

@@ -63,6 +63,14 @@ def test_a_lock_of_another_host_is_believed_until_it_is_deleted(tmp_path):
         pass
 
 
+def test_without_locks_of_the_file_system_the_name_in_the_file_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_locked", lambda file: None)
+    with lock.hold(tmp_path), pytest.raises(UserError, match=rf"process {os.getpid()} .*delete"), lock.hold(tmp_path):
+        pass
+    with lock.hold(tmp_path):
+        pass
+
+
 def test_the_lock_is_free_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), lock.hold(tmp_path):
         _ = 1 / 0

@@ -72,6 +72,17 @@ def test_vectors_of_another_width_cost_their_queries_and_a_wrong_shape_the_model
     assert "gave 32 answers to 1 requests" in world.cell("r", "shape")["reason"]
 
 
+def test_vectors_of_another_width_after_a_process_died_are_not_mixed_in(world):
+    notes = world.folder / "notes"
+    notes.mkdir()
+    world.model("narrow", "ToyEncoder", fault="crash, then narrow", trigger="a 5", notes=str(notes))
+    words = ["run", "task=retrieval", "model=narrow", f"dataset={world.captions(12)}", "batch_size=4", "latency=off"]
+    world.harness(*words, "run=r", status=1)
+    errors = {row["id"]: row["error"] for row in world.records("r", "narrow") if "error" in row}
+    assert set(errors) == {f"t2i:p{i}#{k}" for i in range(4, 12) for k in range(2)}  # from the batch it died of
+    assert set(errors.values()) == {"embed() gave vectors of width 31, not 32 as before"}
+
+
 def test_a_choice_that_cannot_be_embedded_costs_the_sample_that_has_it(world):
     world.model("finder", "ToyEncoder", fault="raise", trigger="poison")
     rows = [

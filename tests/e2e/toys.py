@@ -97,6 +97,8 @@ class Toy(Adapter):
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "killed twice" if self._count("kills") <= 2:
                     os.kill(os.getpid(), signal.SIGKILL)
+                case "crash, then narrow" if self._count("kills") == 1:
+                    os.kill(os.getpid(), signal.SIGSEGV)
                 case "exit":
                     sys.exit(3)
                 case "hang":
@@ -185,6 +187,8 @@ class ToyEncoder(Toy):
             if self.fault == "nan" and self.trigger in request.text:
                 row[0] = np.nan
         if self.fault == "width" and any(self.trigger in request.text for request in inputs):
+            return rows[:, :-1]
+        if self.fault == "crash, then narrow" and (self.notes / "kills").exists():
             return rows[:, :-1]
         return rows.ravel() if self.fault == "shape" else rows
 

@@ -45,6 +45,18 @@ def test_every_fault_costs_the_samples_concerned_and_no_other_model_anything(wor
     assert next(row["answer"] for row in world.records("r", odd) if row["id"] == "13") == "half a ?"
 
 
+def test_a_model_that_hangs_or_dies_twice_while_it_loads_fails_and_the_next_goes_on(world):
+    world.model("hangs", fault="load hangs")
+    world.model("dies", fault="load crashes")
+    world.model("good")
+    words = ["run", "model=[hangs,dies,good]", f"dataset={world.questions(4)}", "run=r", "latency=off"]
+    done = world.harness(*words, "engine.timeout_s=10", status=1)
+    assert "did not load: the process gave no sign for 10 s" in world.cell("r", "hangs")["reason"]
+    assert "did not load: the process was ended by SIGSEGV" in world.cell("r", "dies")["reason"]
+    assert (done.stderr.count("no sign for 10 s"), done.stderr.count("dies: the process was ended")) == (2, 2)
+    assert world.cell("r", "good")["failed"] == 0
+
+
 def test_scores_that_are_no_numbers_or_too_few_cost_their_sample(world):
     names = [world.model(f"{fault}-scores", "ToyRanker", fault=fault, trigger="number 13?") for fault in ("nan", "few")]
     rows = [{"id": i, "image": world.picture(f"{i}.png"), "q": f"number {i}?", "a": "cat"} for i in range(24)]

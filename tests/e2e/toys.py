@@ -59,6 +59,10 @@ class Toy(Adapter):
         self._note("load")
         if self.fault == "load":
             raise OSError("the weights are not there")
+        if self.fault == "load hangs":
+            time.sleep(3600)
+        if self.fault == "load crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
         if self.fault == "load killed once" and self._count("load") == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -114,7 +114,7 @@ def _group(group: Group, words: Words) -> list[Block]:
     if (table := tables.latency(group, words)) is not None:
         blocks.append(Fold(words("latency"), (table, Text(words("latency_note")))))
     if titled := list(timing.tables(group, words)):
-        parts = [block for title, table in titled for block in (Text(title, strong=True), table)]
+        parts = [block for title, table in titled for block in (Heading(5, title), table)]
         blocks += [Heading(4, words("full_latency")), *parts, Text(words("full_latency_note"))]
     if shown := examples(group):
         blocks.append(Fold(words("samples"), (Samples(tuple(shown)), Text(words("samples_note")))))

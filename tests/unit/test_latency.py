@@ -38,11 +38,11 @@ class World:
         n = sum(stop - start for start, stop in unit)
         if n > self.memory:
             raise MemoryError
-        if unit in self.bad:
-            raise ValueError
         written = (tokens if self.obeys else 0) or self.tokens
         with self.clock.phase("preprocess"):
             self.time += n * self.host
+            if unit in self.bad:
+                raise ValueError
         with self.clock.phase("device"):
             self.time += self.slow(len(self.asked))
             with self.clock.phase("prefill"):
@@ -100,6 +100,14 @@ def test_a_unit_that_fails_is_left_out():
     assert quick(world.watch, units(10), LatencySpec(), 1e9)["n"] == 8
     world.bad = set(units(10))
     assert quick(world.watch, units(10), LatencySpec(), 1e9) == {}
+
+
+def test_what_a_failed_unit_took_is_not_charged_to_the_next():
+    world = World()
+    world.bad = {((0, 1),)}
+    found = quick(world.watch, units(2), LatencySpec(warmups=0), 1e9)
+    assert (found["n"], found["phases_ms"]["preprocess"]) == (1, pytest.approx(4.0))
+    assert found["phases_ms"]["unaccounted"] == pytest.approx(1.0)
 
 
 def test_no_garbage_collection_lands_on_a_timing_and_it_is_on_again_afterwards():

@@ -40,7 +40,7 @@ def test_every_figure_of_a_full_pass_is_in_the_report(timed, no_charts, language
     out = report.write(timed, language=language)
     text = (out / "report.md").read_text("utf-8")
     assert text.count(title) == 1
-    section = text.split(title)[1].split("###")[0].replace("\\", "")
+    section = text.split(title)[1].split("\n#### ")[0].replace("\\", "")
     for figure in ("7.50 [7.10, 7.90]", "9.90 [8.80, —]", "3.25", "1.75", "321", "2.50", "4.50", "0.25", "77.0", "19",
                    "1,234", "2,345", "3,456", "0.65", "65.5", "456", "131", "173", end):  # fmt: skip
         assert figure in section, figure
@@ -70,6 +70,6 @@ def test_a_pass_that_was_cut_short_still_shows_what_it_found(timed, no_charts):
         if (cell.get("latency") or {}).get("mode") == "full":
             cell["latency"] = {"mode": "full", "import_s": 4.5, "first_answer_ms": 77.0, "p50_ms": None}
     path.write_text(json.dumps(data), "utf-8")
-    section = (report.write(timed) / "report.md").read_text("utf-8").split("Latency in full")[1].split("###")[0]
+    section = (report.write(timed) / "report.md").read_text("utf-8").split("Latency in full")[1].split("\n#### ")[0]
     assert "77.0" in section
     assert "In batches" not in section

@@ -52,7 +52,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _sync_names(folder: Path) -> None:
     """Have the disk know the names of the files in a folder; their content is synced by itself."""
-    with suppress(PermissionError):  # Windows opens no folders, and does without
+    with suppress(OSError):  # Windows and some network file systems cannot, and need not
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -345,17 +345,18 @@ class _Writer:
 
     def died(self, death: Died, units: int) -> None:
         """Batches are halved once two processes were killed over them: for want of memory, most likely."""
-        self.kills += death.cause == "kill"
+        if death.cause != "kill":
+            return
+        self.kills += 1
         if self.kills > 1:
             self.shrink((min(units, self.batch_size) + 1) // 2)
 
     def _append(self, side: str, ids: list[str], rows: np.ndarray, errors: dict[str, str]) -> None:
         """Store vectors; items that failed before any had a width wait until one has. A process that was started anew
         cannot know the width of the vectors before: others are refused here."""
-        if self.width and rows.shape[1] not in (0, self.width):
+        if self.width and rows.shape[1] != self.width:
             reason = f"embed() gave vectors of width {rows.shape[1]}, not {self.width} as before"
-            rows, errors = np.full((len(ids), self.width), np.nan), dict.fromkeys(ids, reason) | errors
-        if self.width and not rows.shape[1]:
+            errors = dict.fromkeys(ids, reason) | errors  # of width 0 all have failed, each for a reason of its own
             rows = np.full((len(ids), self.width), np.nan)
         if not rows.shape[1]:
             self.waiting += [(side, name, errors[name]) for name in ids]
@@ -392,7 +393,7 @@ class _Writer:
             self.store.write_records(records)
         shrunk = ""
         if self.batch_size < self.job.batch_size:
-            shrunk = f"memory ran out: batches of at most {self.batch_size}"
+            shrunk = f"batches of at most {self.batch_size}: memory ran out, or the process was killed, at larger ones"
         self.store.finish(
             {
                 "load_s": self.load_s,

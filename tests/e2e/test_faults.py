@@ -127,7 +127,7 @@ def test_out_of_device_memory_halves_the_batch_once_and_a_resume_remembers(world
     cell = world.cell("r", "big")
     assert cell["failed"] == 0
     assert cell["latency"]["batch_size"] == 4
-    assert cell["note"] == "memory ran out: batches of at most 4"
+    assert cell["note"].startswith("batches of at most 4: memory ran out")
 
 
 def test_batches_that_the_kernel_kills_for_memory_become_smaller(world):
@@ -135,7 +135,8 @@ def test_batches_that_the_kernel_kills_for_memory_become_smaller(world):
     quiz = world.questions(64)
     world.harness("run", "model=big", f"dataset={quiz}", "run=r", "batch_size=16", "latency=off")
     cell = world.cell("r", "big")
-    assert (cell["failed"], cell["note"]) == (0, "memory ran out: batches of at most 4")
+    assert cell["failed"] == 0
+    assert cell["note"].startswith("batches of at most 4: memory ran out, or the process was killed")
 
 
 def test_media_that_are_broken_or_far_too_large_are_failed_records_with_the_reason(world):

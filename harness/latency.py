@@ -113,7 +113,8 @@ def quick(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec, seconds: f
         for _ in watch.times(chosen[: spec.warmups], until):
             pass
         timings = list(watch.times(chosen, until))
-    return {"mode": "quick", **summarise(timings)} if timings else {}
+    shared = machine.gpu_shared(watch.device)
+    return {"mode": "quick", "gpu_shared": shared, **summarise(timings)} if timings else {}
 
 
 def full(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> Iterator[dict[str, Any]]:

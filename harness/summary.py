@@ -25,6 +25,8 @@ from harness.task import Scoring, Task
 LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_s", "first_token_ms", "load_s",
            "peak_memory_mb", "batch_size")  # fmt: skip
 
+SHARED = "other processes computed on the GPU while latency was measured"
+
 
 def build(folder: RunFolder) -> dict[str, Any]:
     """The object of summary.json, from the run folder alone."""
@@ -116,7 +118,8 @@ class _Group:
             answered = [record for record in records if record.error is None]
             cell["of_answered"] = _number(self.task.score(answered, self.scoring)[0].value)
         measured = dict(outcome.get("latency", {}))
-        cell["note"] = "; ".join(filter(None, (outcome.get("note"), measured.pop("note", ""))))
+        shared = SHARED if measured.get("gpu_shared") else ""
+        cell["note"] = "; ".join(filter(None, (outcome.get("note"), measured.pop("note", ""), shared)))
         if cell["origin"] != "reference":
             answering = {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
             cell["latency"] |= answering | measured | {"batch_size": cell.pop("batch_size", None)}

@@ -178,6 +178,7 @@ def latency(group: Group, words: Words) -> Table | None:
         measured("p99", "p99_ms"),
         *(phase(name) for name in phases),
         measured("first_token", "first_token_ms"),
+        measured("per_token", "per_token_ms"),
         measured("tokens_out", "tokens_out"),
         measured("token_rate", "tokens_per_s"),
         measured("timings", "n", formats.count),

@@ -36,6 +36,10 @@ def test_a_full_pass_stands_in_the_summary_with_all_its_parts(world):
     assert found["offline"][-1]["samples_per_s"] > found["offline"][0]["samples_per_s"]
     assert found["offline_end"] == "samples"
     assert found["batch_size"] == 2, "that of the quality pass"
+    assert world.cell("r", "toy")["note"] == ""
+    latency_file(world).write_text(json.dumps(found | {"gpu_shared": True}))
+    world.harness("report", str(world.results / "r"))
+    assert "other processes computed on the GPU" in world.cell("r", "toy")["note"]
 
 
 def test_pairs_of_an_image_and_a_text_are_timed_for_retrieval(world):

@@ -60,6 +60,8 @@ class Sample:
     """The closed set to choose from, in the order shown; empty for an open question."""
     slices: Mapping[str, str] = field(default_factory=dict)
     """Fields to break scores down by, such as {"category": "colour"}."""
+    fault: str = ""
+    """Why it cannot be asked about: its row is broken. It is recorded as failed, and the others go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 Outcome = Any
 """An Answer, an array of choice scores, an embedding row, or the error that took their place."""
+_Prepared = tuple[list[Request | Exception], list[tuple[list[Request], Any]]]
+"""See `_Asker._prepare`."""
 
 
 def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -174,14 +176,30 @@ class _Asker:
 
     # Units -----------------------------------------------------------------------------------------------------
 
-    def requests(self, start: int, stop: int) -> list[Request]:
-        """The requests of a range of units."""
+    def requests(self, start: int, stop: int) -> list[Request | Exception]:
+        """The requests of a range of units; in the place of one that cannot be made, why."""
         if self.items:
             return [request for _, request in self.items[start:stop]]
-        return [self.request(self.dataset[i]) for i in range(start, stop)]
+        return [_caught(self.request, self.dataset[i]) for i in range(start, stop)]
 
     def request(self, sample: Sample) -> Request:
-        return self.task.request(sample, self.cell.route, self.dataset, self.prompt)
+        """What the task asks about a sample; raises SampleError for one that cannot be asked about."""
+        _check_sample(sample)
+        try:
+            return self.task.request(sample, self.cell.route, self.dataset, self.prompt)
+        except Exception as error:  # a task of somebody's own, or a row that it did not expect
+            raise SampleError(f"The request cannot be made: {describe(error)}") from error
+
+    def candidates(self, sample: Sample) -> tuple[tuple[str, ...], ...]:
+        """The texts of each choice of a sample; raises SampleError for one that has none."""
+        _check_sample(sample)
+        try:
+            found = self.task.candidates(sample, self.dataset, self.prompt)
+        except Exception as error:
+            raise SampleError(f"The choices cannot be worded: {describe(error)}") from error
+        if not found:
+            raise SampleError("There is no choice to choose from.")
+        return found
 
     # Batches ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +208,7 @@ class _Asker:
     ) -> Iterator[tuple[tuple[int, int], list[Outcome], float]]:
         """Run the ranges in order, the next ones being prepared meanwhile."""
         with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
-            ahead: deque[tuple[tuple[int, int], Future]] = deque()
+            ahead: deque[tuple[tuple[int, int], Future[_Prepared]]] = deque()
             todo = iter(ranges)
             start = time.perf_counter()
             while not stopping():
@@ -199,7 +217,9 @@ class _Asker:
                 if not ahead:
                     break
                 extent, future = ahead.popleft()
-                outcomes = [outcome for part in future.result() for outcome in self._ask(*part)]
+                requests, parts = future.result()
+                answers = iter([outcome for part in parts for outcome in self._ask(*part)])
+                outcomes = [next(answers) if isinstance(request, Request) else request for request in requests]
                 if self._closed:
                     outcomes = self._scored([self.dataset[i] for i in range(*extent)], outcomes)
                 yield extent, outcomes, time.perf_counter() - start
@@ -207,11 +227,13 @@ class _Asker:
             for _, future in ahead:
                 future.cancel()
 
-    def _prepare(self, extent: tuple[int, int]) -> list[tuple[list[Request], Any]]:
-        """A batch's requests, in parts that memory allows, each with its inputs or the error that preparing raised."""
+    def _prepare(self, extent: tuple[int, int]) -> _Prepared:
+        """A batch's requests (or why there is none), and those there are in parts that memory allows, each with its
+        inputs or the error that preparing raised."""
         requests = self.requests(*extent)
-        parts = [requests[i : i + self.largest] for i in range(0, len(requests), self.largest)]
-        return [(part, self._inputs(part)) for part in parts]
+        sound = [request for request in requests if isinstance(request, Request)]
+        parts = [sound[i : i + self.largest] for i in range(0, len(sound), self.largest)]
+        return requests, [(part, self._inputs(part)) for part in parts]
 
     def _inputs(self, requests: list[Request]) -> Any:
         try:
@@ -304,7 +326,7 @@ class _Asker:
         parts: list[tuple[list[Sample], list[Request]]] = []
         for start, stop in unit:
             samples = [] if self.items else [self.dataset[i] for i in range(start, stop)]
-            requests = [self.request(sample) for sample in samples] or self.requests(start, stop)
+            requests = [self.request(sample) for sample in samples] or [r for _, r in self.items[start:stop]]
             if tokens:
                 requests = [replace(r, min_new_tokens=tokens, max_new_tokens=tokens) for r in requests]
             parts.append((samples, requests))
@@ -351,9 +373,9 @@ class _Asker:
     def _label_vectors(self) -> np.ndarray | None:
         """Label vectors [k, d], once for the cell, where every sample has the data set's labels and the same texts."""
         first = self.dataset[0]
-        texts = self.task.candidates(first, self.dataset, self.prompt)
+        texts = _caught(self.candidates, first)
         shared = not first.choices and all(
-            self.task.candidates(self.dataset[i], self.dataset, self.prompt) == texts
+            _caught(self.candidates, self.dataset[i]) == texts
             for i in (len(self.dataset) // 2, len(self.dataset) - 1)
         )
         if not shared:
@@ -365,11 +387,12 @@ class _Asker:
 
     def _choice_vectors(self, samples: Sequence[Sample]) -> list[Outcome]:
         """Float32 [choices, d] a sample: the normalised mean of each choice's texts, each text embedded once; where one
-        of them cannot be, its error."""
+        of them cannot be, or there are none, the error."""
         import numpy as np
 
-        candidates = [self.task.candidates(sample, self.dataset, self.prompt) for sample in samples]
-        texts = list(dict.fromkeys(text for choices in candidates for wordings in choices for text in wordings))
+        candidates = [_caught(self.candidates, sample) for sample in samples]
+        known = [choices for choices in candidates if not isinstance(choices, Exception)]
+        texts = list(dict.fromkeys(text for choices in known for wordings in choices for text in wordings))
         language = self.cell.language
         rows: list[Outcome] = []
         for start in range(0, len(texts), self.cell.batch_size):
@@ -378,6 +401,9 @@ class _Asker:
         by_text = dict(zip(texts, rows, strict=True))
         vectors: list[Outcome] = []
         for choices in candidates:
+            if isinstance(choices, Exception):
+                vectors.append(choices)
+                continue
             used = [by_text[text] for wordings in choices for text in wordings]
             failed = next((row for row in used if isinstance(row, Exception)), None)
             if failed is not None:
@@ -407,11 +433,26 @@ class _Asker:
         return Embedded(self.cell.key, "image" if extent[0] < self.images else "text", ids, rows, errors, seconds)
 
     def _record(self, sample: Sample, outcome: Outcome) -> Record:
-        if not isinstance(outcome, Exception):
-            return self.task.record(sample, outcome, self.dataset)
+        made = outcome if isinstance(outcome, Exception) else _caught(self.task.record, sample, outcome, self.dataset)
+        if not isinstance(made, Exception):
+            return made
         record = blank_record(sample)
-        record.error = describe(outcome)
+        record.error = describe(made)
         return record
+
+
+def _check_sample(sample: Sample) -> None:
+    """Raise SampleError for one that cannot be asked about."""
+    if sample.fault:
+        raise SampleError(sample.fault)
+
+
+def _caught(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns, or the error that it raises."""
+    try:
+        return call(*arguments)
+    except Exception as error:
+        return _without_frames(error)
 
 
 def _check_answer(name: str, answer: Any) -> None:

@@ -125,12 +125,19 @@ class _Mapped(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         number = self.kept[index]
+        try:
+            return self._sample(number)
+        except Exception as error:  # a reader raises whatever a broken row leads it to; the other rows are sound
+            return self._broken(number, error)
+
+    def _sample(self, number: int) -> Sample:
         row = self.table.rows[number]
         sample_id = self._id(number, row)
         media = (*self._media("image", row, number), *self._media("audio", row, number))
         choices = self._all("choices", row)
         shown = list(choices)
-        random.Random(f"choices/{sample_id}").shuffle(shown)
+        # The same seed as of the text itself, but that half a character is no error.
+        random.Random(f"choices/{sample_id}".encode(errors="surrogatepass")).shuffle(shown)
         return Sample(
             id=sample_id,
             cluster=self._one("cluster", row) or (self._shared(media[0]) if media else sample_id),
@@ -140,6 +147,21 @@ class _Mapped(Sequence[Sample]):
             references=self._references(row, choices),
             choices=tuple(shown),
             slices=self._slices(row),
+        )
+
+    def _broken(self, number: int, error: Exception) -> Sample:
+        """A row that cannot be read, from what of it was read when the table was checked."""
+        place, row = self.table.places[number], self.light[number]
+        kinds: tuple[Literal["image", "audio"], ...] = ("image", "audio")
+        sample_id = self._id(number, row)
+        return Sample(
+            id=sample_id,
+            cluster=sample_id,
+            language=self.language,
+            media=tuple(_absent(kind, place) for kind in kinds if kind in self.spec.columns),
+            references=tuple(self._all("references", row)),
+            slices=self._slices(row),
+            fault=f"{place} cannot be read: {type(error).__name__}: {error}",
         )
 
     def prior(self) -> dict[str, tuple[str, ...]]:
@@ -220,7 +242,7 @@ class _Mapped(Sequence[Sample]):
             values = [_fill(source, row)] if "{" in source else _reach(row, source)
             found += [_medium(kind, value, self.table.folder, place) for value in values]
         if sources and not found:  # asked without its picture a question would look answered; this one fails instead
-            found.append(Media(kind, f"{place}, no {kind}", b"", where=place))
+            found.append(_absent(kind, place))
         return found
 
 
@@ -282,6 +304,11 @@ def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, pl
     path = Path(str(value))
     path = folder / path if folder is not None else path
     return Media(kind, str(path), path, where=place)
+
+
+def _absent(kind: Literal["image", "audio"], place: str) -> Media:
+    """Stands for a medium that the row does not have: it does not open."""
+    return Media(kind, f"{place}, no {kind}", b"", where=place)
 
 
 def _lettered(reference: str, choices: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from harness.config.specs import DatasetSpec
 from harness.errors import SampleError, UserError
 from harness.media import open_image
-from harness.sources import data_file, load
+from harness.sources import columns, data_file, load
 
 ROWS = [
     {"id": 7, "image": "img/a.png", "q": "Red?", "a": "yes", "type": "closed", "split": "test", "zh": ["红的"]},
@@ -231,6 +231,27 @@ def test_a_missing_picture_fails_its_sample_alone_and_names_the_row(folder, imag
     open_image(good.media[0])
     with pytest.raises(SampleError, match=r"rows.jsonl, line 2\) does not open"):
         open_image(bad.media[0])
+
+
+def test_a_row_that_cannot_be_read_is_a_sample_with_a_fault_and_the_others_are_sound(folder, monkeypatch):
+    def broken(row, column):
+        if row.get("id") == 8 and column == "q":
+            raise OSError("bad block")
+        return reach(row, column)
+
+    whole, reach = list(samples(folder)), columns._reach
+    monkeypatch.setattr(columns, "_reach", broken)
+    first, second, *rest = samples(folder, slices={"category": "type"})
+    assert [sample.question for sample in (first, *rest)] == [whole[i].question for i in (0, 2, 3)]
+    assert (second.id, second.references, second.slices) == ("8", ("no",), {"category": "closed"})
+    assert "rows.jsonl, line 2 cannot be read: OSError: bad block" in second.fault
+    with pytest.raises(SampleError, match="line 2"):
+        open_image(second.media[0])
+
+
+def test_half_a_character_in_an_id_is_no_fault(folder):
+    write(folder, [json.dumps(ROWS[0] | {"id": "\ud83d"})])
+    assert samples(folder)[0].fault == ""
 
 
 def test_a_task_or_language_that_a_data_set_has_not_is_refused(folder):

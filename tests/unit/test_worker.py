@@ -1,10 +1,13 @@
-"""The worker in this process: what may pass by itself is asked again after a pause, and nothing else is."""
+"""The worker in this process: what may pass by itself is asked again after a pause, and nothing else is; a sample that
+no request can be made of costs itself alone."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from harness import worker
@@ -14,7 +17,8 @@ from harness.dataset import Dataset
 from harness.errors import SampleError, TransientError
 from harness.events import Answered, CellJob, Died, Event, Failed, Job, Shrunk
 from harness.plan import auto_batch_size
-from harness.records import Answer, Sample
+from harness.records import Answer, Route, Sample
+from tasks.vqa import Vqa
 
 WORDING = {"en": "{question}"}
 
@@ -50,23 +54,23 @@ def pauses(monkeypatch) -> list[float]:
     return found
 
 
-def run() -> list[Event]:
+def run(task: str = "tasks.vqa.Vqa", adapter: str = "Obliging", route: Route = "generate") -> list[Event]:
     """The events of a job of two batches of four questions."""
     prompt = PromptSpec(WORDING, WORDING, WORDING, WORDING, WORDING, {}, {}, WORDING, WORDING)
     cell = CellJob(
         key="m/vqa.quiz.en",
-        task=TaskSpec("tasks.vqa.Vqa"),
+        task=TaskSpec(task),
         dataset_name="quiz",
         dataset=DatasetSpec("jsonl", ["vqa"]),
         language="en",
-        route="generate",
+        route=route,
         ablate="none",
         seed=0,
         indices=None,
         batches=((0, 4), (4, 8)),
         batch_size=4,
     )
-    model = ModelSpec(f"{__name__}.Obliging", "domestic", checkpoint=".")
+    model = ModelSpec(f"{__name__}.{adapter}", "domestic", checkpoint=".")
     return list(worker.run(Job("m", model, prompt, "cpu", (cell,), LatencySpec("off"), 0, None)))
 
 
@@ -211,3 +215,71 @@ def test_a_lost_device_ends_the_process_at_once(pauses):
     *before, last = run()
     assert last == Died("RuntimeError: CUDA error: an illegal memory access was encountered")
     assert len([event for event in before if isinstance(event, Answered)]) == 1
+
+
+class Picky(Vqa):
+    """Stumbles over question 5, wherever `stumbles` says."""
+
+    stumbles = "request"
+
+    def _check(self, sample, method):
+        if sample.id == "5" and method == self.stumbles:
+            raise KeyError("caption")
+
+    def request(self, sample, *rest):
+        self._check(sample, "request")
+        return super().request(sample, *rest)
+
+    def candidates(self, sample, *rest):
+        self._check(sample, "candidates")
+        return super().candidates(sample, *rest)
+
+    def record(self, sample, *rest):
+        self._check(sample, "record")
+        return super().record(sample, *rest)
+
+
+class Encoding(Obliging):
+    """Embeds everything alike."""
+
+    def embed(self, requests):
+        self.calls.append([request.text for request in requests])
+        return np.full((len(requests), 4), 0.5, np.float32)
+
+
+def change(monkeypatch, **changes) -> None:
+    """Change the eight samples, each by what `changes` has for its id."""
+    dataset = worker.open_dataset(None, "", None)  # pyright: ignore[reportArgumentType]
+    made = [replace(sample, **changes.get(f"q{sample.id}", changes["rest"])) for sample in dataset]
+    monkeypatch.setattr(worker, "open_dataset", lambda *_: replace(dataset, samples=made))
+
+
+@pytest.mark.parametrize(
+    ("stumbles", "said"),
+    [("request", "The request cannot be made: KeyError: 'caption'"), ("record", "KeyError: 'caption'")],
+)
+def test_a_sample_that_its_task_cannot_handle_costs_itself_alone(pauses, monkeypatch, stumbles, said):
+    monkeypatch.setattr(Picky, "stumbles", stumbles)
+    assert errors(run(f"{__name__}.Picky")) == {"5": said}
+    asked = [question for call in Obliging.calls for question in call]
+    assert asked == [f"q{i}" for i in range(8) if stumbles == "record" or i != 5]
+
+
+def test_a_sample_whose_row_is_broken_is_not_asked_and_its_record_says_why(pauses, monkeypatch):
+    change(monkeypatch, q3={"fault": "rows.parquet, row 3 cannot be read"}, rest={})
+    assert errors(run()) == {"3": "rows.parquet, row 3 cannot be read"}
+    assert Obliging.calls == [["q0", "q1", "q2"], ["q4", "q5", "q6", "q7"]]
+
+
+def test_a_batch_of_which_nothing_can_be_asked_is_answered_by_its_errors(pauses, monkeypatch):
+    change(monkeypatch, rest={"fault": "gone"}, **{f"q{i}": {} for i in range(4)})
+    assert errors(run()) == dict.fromkeys("4567", "gone")
+    assert Obliging.calls == [["q0", "q1", "q2", "q3"]]
+
+
+@pytest.mark.parametrize("stumbles", ["candidates", ""])
+def test_a_sample_without_choices_to_embed_costs_itself_alone(pauses, monkeypatch, stumbles):
+    monkeypatch.setattr(Picky, "stumbles", stumbles)
+    change(monkeypatch, rest={"choices": ("yes", "no")}, q5={"choices": ("yes", "no") if stumbles else ()})
+    said = "The choices cannot be worded: KeyError: 'caption'" if stumbles else "There is no choice to choose from."
+    assert errors(run(f"{__name__}.Picky", "Encoding", "embed")) == {"5": said}

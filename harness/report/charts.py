@@ -115,20 +115,31 @@ def _panels(count: int, left: float, width: float, height: float) -> tuple[Canva
 
 
 def _quality(groups: Sequence[Group], words: Words) -> Canvas | None:
-    """Bars from best to worst with 95 % intervals, reference rows as lines across."""
+    """Bars from best to worst with 95 % intervals, reference rows as lines across; ablations last, on the scale of what
+    they were made from."""
     groups = [group for group in groups if any(cell.score.value is not None for cell in group.models)]
     if not groups:
         return None
+    groups = sorted(groups, key=lambda group: bool(group.ablate))
+    tops: dict[tuple[str, str], float] = {}
+    for group in groups:
+        tops[group.dataset, group.language] = max(tops.get((group.dataset, group.language), 0.0), _top(group))
     most = max(len(group.models) for group in groups)
     left = 0.3 + max(_inches(_short(cell.label)) for group in groups for cell in group.models)
     canvas, axes = _panels(len(groups), left, _WIDTHS[_across(len(groups)) - 1], 0.27 * most + 0.1)
     for axis, group in zip(axes, groups, strict=True):
-        _bars(axis, group, most, words)
+        _bars(axis, group, most, tops[group.dataset, group.language], words)
     _legend(canvas, groups, words)
     return canvas
 
 
-def _bars(axis: Axes, group: Group, most: int, words: Words) -> None:
+def _top(group: Group) -> float:
+    """The highest value, or end of an interval, that a panel shows."""
+    highs = [cell.score.high or cell.score.value or 0.0 for cell in group.models]
+    return max(highs + [cell.score.value or 0.0 for cell in group.references])
+
+
+def _bars(axis: Axes, group: Group, most: int, top: float, words: Words) -> None:
     cells = [cell for cell in group.models if cell.score.value is not None]
     for row, cell in enumerate(cells):
         value, colour = cell.score.value or 0.0, COLOURS[cell.origin]
@@ -147,10 +158,6 @@ def _bars(axis: Axes, group: Group, most: int, words: Words) -> None:
             )
     axis.set_yticks(range(len(cells)), [f"{tables.mark(cell, group)} {_short(cell.label)}".strip() for cell in cells])
     axis.set_ylim(most - 0.4, -0.6)
-    top = max(
-        [cell.score.high or cell.score.value or 0.0 for cell in cells]
-        + [cell.score.value or 0.0 for cell in group.references]
-    )
     share = tables.shade(1.0, group.headline) is not None
     axis.set_xlim(0, 1 if share and top > 0.5 else (top or 1) * 1.06)
     axis.locator_params(axis="x", nbins=6)
@@ -165,8 +172,10 @@ def _bars(axis: Axes, group: Group, most: int, words: Words) -> None:
 
 
 def _latency(groups: Sequence[Group], words: Words) -> Canvas | None:
-    """A point for each model and the frontier of those that none beats in both; a panel for each machine."""
-    shown = [(group, machine, cells) for group in groups for machine, cells in _timed(group)]
+    """A point for each model and the frontier of those that none beats in both; a panel for each machine. How fast a
+    model is without what it was asked about is nobody's question: ablations are left out."""
+    whole = [group for group in groups if not group.ablate]
+    shown = [(group, machine, cells) for group in whole for machine, cells in _timed(group)]
     if not shown:
         return None
     canvas, axes = _panels(len(shown), 0.7, 1.15 * _WIDTHS[_across(len(shown)) - 1], 3.3)

@@ -117,6 +117,23 @@ def test_a_task_without_latency_has_no_latency_chart(demo):
     ]
 
 
+def test_ablations_come_last_on_the_scale_of_the_whole_and_are_not_timed(demo):
+    path = demo / "summary.json"
+    data = json.loads(path.read_text("utf-8"))
+    english = [cell for cell in data["cells"] if (cell["task"], cell["language"]) == ("vqa", "en")]
+    without = json.loads(json.dumps(english).replace('"ablate": ""', '"ablate": "audio"'))
+    for number in (number for cell in without for number in cell["metrics"].values()):
+        number |= {name: value and value / 4 for name, value in number.items()}
+    place = data["cells"].index(english[-1]) + 1
+    data["cells"][place:place] = without
+    path.write_text(json.dumps(data), "utf-8")
+    quality, latency = (drawn(demo)[0][f"vqa.{kind}"] for kind in ("quality", "latency"))
+    titles = re.findall(r"<text[^>]*>(vqa · [^<]*)</text>", quality)
+    assert titles == ["vqa · pocket · English", "vqa · pocket · Chinese", "vqa · pocket · English · without audio"]
+    assert len(re.findall(r"<text[^>]*>1\.0</text>", quality)) == 3
+    assert "without audio" not in latency
+
+
 def test_a_report_imports_neither_torch_nor_transformers():
     import subprocess
 

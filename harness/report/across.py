@@ -99,17 +99,19 @@ def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
 
 
 def overview(summary: Summary, words: Words) -> Table | None:
-    """The headline of every model in every group; None for a single group, whose own table says it all."""
-    if len(summary.groups) < 2:
+    """The headline of every model in every group that nothing was taken from (`ablations` shows the others); None for a
+    single group, whose own table says it all."""
+    groups = [group for group in summary.groups if not group.ablate]
+    if len(groups) < 2:
         return None
     labels: dict[str, Cell] = {}
-    for group in summary.groups:
+    for group in groups:
         for cell in (*group.cells, *group.missing):
             labels.setdefault(cell.label, cell)
     rows = []
     for label, first in sorted(labels.items(), key=lambda item: ORIGINS.index(item[1].origin)):
         texts, shades = [], []
-        for group in summary.groups:
+        for group in groups:
             cell = next((cell for cell in group.cells if cell.label == label), None)
             other = next((cell for cell in group.missing if cell.label == label), None)
             if cell is not None:
@@ -120,7 +122,7 @@ def overview(summary: Summary, words: Words) -> Table | None:
                 shades.append(None)
         kind = "reference" if first.origin == "reference" else ""
         rows.append(Row((label, words.name(first.origin), *texts), kind, (None, None, *shades)))
-    titles = (f"{tables.title(group, words, short=True)} {group.headline}" for group in summary.groups)
+    titles = (f"{tables.title(group, words, short=True)} {group.headline}" for group in groups)
     return Table(
         (Column(words("model")), Column(words("origin")), *(Column(text, True) for text in titles)), tuple(rows)
     )

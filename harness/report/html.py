@@ -75,17 +75,22 @@ def _block(block: Block, svgs: Mapping[str, str], words: Words) -> str:
             return _table(block)
 
 
-_LONG, _LONG_NAME = 40, 60
-"""A column with a longer text than this may break its lines (the first column later); figures never do."""
+_LIMITS = (34, 60), (24, 40)
+"""A column (the first; another) with a longer text than these may break its lines, into short ones or long ones; figures
+and their intervals never do."""
+
+
+def _kind(table: Table, i: int) -> str:
+    """The class of a column: figures, one that may break, or neither."""
+    if table.columns[i].right:
+        return "r"
+    longest = max((len(row.cells[i]) for row in table.rows), default=0)
+    short, long = _LIMITS[min(i, 1)]
+    return "w" if longest > long else "b" if longest > short else ""
 
 
 def _table(table: Table) -> str:
-    kinds = [
-        "r" if column.right else "w" if max((len(row.cells[i]) for row in table.rows), default=0) > limit else ""
-        for i, (column, limit) in enumerate(
-            zip(table.columns, [_LONG_NAME, *[_LONG] * len(table.columns)], strict=False)
-        )
-    ]
+    kinds = [_kind(table, i) for i in range(len(table.columns))]
     sides = [f' class="{kind}"' if kind else "" for kind in kinds]
     head = "".join(f'<th scope="col"{sides[i]}>{_text(column.title)}</th>' for i, column in enumerate(table.columns))
     lines = []

@@ -86,9 +86,7 @@ def generate_greedily(
 
     least, most = lengths
     with torch.no_grad(), _Phases(clock) as phases:
-        return generate(
-            **tensors, min_new_tokens=least or None, max_new_tokens=most, logits_processor=[phases]
-        )
+        return generate(**tensors, min_new_tokens=least or None, max_new_tokens=most, logits_processor=[phases])
 
 
 def answer_lengths(requests: Sequence[Request]) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""Where a model's weights are on this machine: a local folder, or a hub id's snapshot in the local cache.
+"""Where a model's weights are on this machine: bundled with this package, in a local folder, or a hub id's snapshot in
+the local cache.
 
 Every adapter loads from a folder, so hub ids and local folders share all of the code, and loading never downloads: only
 `harness fetch` does.
@@ -11,6 +12,14 @@ from pathlib import Path
 
 from harness.errors import UserError
 
+BUNDLED = Path(__file__).resolve().parents[1] / "adapters" / "pocket" / "weights"
+
+
+def folder_of(checkpoint: str) -> Path:
+    """The path that a checkpoint names: "bundled:NAME" is among this package's weights, wherever that is installed."""
+    name = checkpoint.removeprefix("bundled:")
+    return Path(checkpoint).expanduser() if name == checkpoint else BUNDLED / name
+
 
 def hub_cache() -> Path:
     """The folder of the hub's cache, which need not be there, found without importing a hub library."""
@@ -19,14 +28,14 @@ def hub_cache() -> Path:
 
 
 def locate(checkpoint: str, revision: str | None = None) -> Path:
-    """The folder that holds `checkpoint`: a folder's path, or a hub id ("owner/name") that was fetched before.
+    """The folder that holds `checkpoint`: "bundled:NAME", a path, or a hub id ("owner/name") that was fetched before.
 
     `revision` is a hub commit, branch or tag (None: main). Raises UserError when the weights are not on this machine.
     """
-    folder = Path(checkpoint).expanduser()
+    folder = folder_of(checkpoint)
     if folder.is_dir():
         return folder
-    if _is_path(checkpoint):
+    if _is_path(checkpoint) or folder.is_absolute():
         raise UserError(f"There is no folder {folder}. Set the model's 'checkpoint' to a folder or a hub id.")
 
     from huggingface_hub import snapshot_download

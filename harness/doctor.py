@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness import machine
-from harness.checkpoint import hub_cache
+from harness.checkpoint import BUNDLED, hub_cache
 from harness.config.compose import CONF
 
 PACKAGE = "multimodal-harness"
@@ -197,12 +197,11 @@ def _java() -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    weights = CONF.parent / "adapters" / "pocket" / "weights"
-    bundled = sorted({path.parent.name for path in weights.glob("*/*.safetensors")})
+    bundled = sorted({path.parent.name for path in BUNDLED.glob("*/*.safetensors")})
     yield Finding(
         "bundled models",
         "ok" if bundled else "broken",
-        f"{len(bundled)}: {', '.join(bundled)}" if bundled else f"none in {weights}",
+        f"{len(bundled)}: {', '.join(bundled)}" if bundled else f"none in {BUNDLED}",
         "" if bundled else "Install the package again: its weights are missing.",
     )
     base = os.environ.get("HARNESS_DATA")

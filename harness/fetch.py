@@ -7,8 +7,8 @@ token for gated repositories is read from the environment (HF_TOKEN) by the hub'
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
+from harness.checkpoint import folder_of
 from harness.config.specs import DatasetSpec, ModelSpec, RunSpec
 from harness.errors import UserError
 
@@ -36,7 +36,7 @@ def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]
 
 def _model(spec: ModelSpec) -> str:
     """Where a model's weights are now."""
-    if Path(spec.checkpoint).expanduser().exists():
+    if folder_of(spec.checkpoint).exists():
         return f"is here: {spec.checkpoint}"
     if spec.checkpoint.count("/") != 1 or spec.checkpoint.startswith((".", "/", "~")):
         raise UserError(f"'{spec.checkpoint}' is no hub id, and no such folder is here.")

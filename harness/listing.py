@@ -33,7 +33,7 @@ def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str
                 "languages": spec.languages,
                 "modalities": spec.modalities,
                 "developer": spec.developer,
-                "checkpoint": _short(spec.checkpoint),
+                "checkpoint": spec.checkpoint,
             }
             for name, spec in run.models.items()
         ]
@@ -55,12 +55,6 @@ def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str
         }
         for name, spec in run.datasets.items()
     ]
-
-
-def _short(checkpoint: str) -> str:
-    """A bundled model's folder by its name alone."""
-    path = Path(checkpoint)
-    return f"bundled:{path.name}" if path.is_absolute() and path.parent.name == "weights" else checkpoint
 
 
 def _metrics() -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from harness import machine, sources
 from harness.ablation import ablated, applies, modality
 from harness.adapter import Adapter, locate, routes_of
-from harness.checkpoint import hub_cache
+from harness.checkpoint import folder_of, hub_cache
 from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
 from harness.dataset import Dataset
 from harness.errors import UserError
@@ -151,7 +151,7 @@ def _unavailable(spec: ModelSpec, memory: int, dtype: str) -> str:
 
 def on_this_machine(spec: ModelSpec) -> bool:
     """Whether the weights are a local folder or in the hub's cache (looked up without importing a hub library)."""
-    path = Path(spec.checkpoint).expanduser()
+    path = folder_of(spec.checkpoint)
     if path.is_absolute() or path.exists():
         return path.exists()
     snapshots = hub_cache() / ("models--" + spec.checkpoint.replace("/", "--")) / "snapshots"
@@ -348,7 +348,7 @@ def _file_digest(path: Path) -> str:
 
 def weights_digest(spec: ModelSpec) -> str:
     """Of a local folder, its files' sha256; of a hub id, the id and the commit in the cache."""
-    folder = Path(spec.checkpoint).expanduser()
+    folder = folder_of(spec.checkpoint)
     if folder.is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return digest([(str(path.relative_to(folder)), _file_digest(path)) for path in files])
@@ -380,15 +380,14 @@ def source_digest(target: str) -> str:
 
 def card(spec: ModelSpec) -> Mapping[str, Any]:
     """What the report says of a model."""
-    bundled = Path(spec.checkpoint).parent.name == "weights" and "adapters" in Path(spec.checkpoint).parts
     return {
         "origin": spec.origin,
         "developer": spec.developer,
-        "checkpoint": Path(spec.checkpoint).name if bundled else spec.checkpoint,
+        "checkpoint": spec.checkpoint,
         "revision": spec.revision,
         "parameters": spec.parameters,
         "license": spec.license,
         "dtype": spec.dtype,
         "prompt": spec.prompt,
-        "pocket": bundled,
+        "pocket": spec.checkpoint.startswith("bundled:"),
     }

@@ -20,12 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.compose import bundled
+from harness.checkpoint import BUNDLED, folder_of
 from harness.config.specs import RecipeSpec, TrainingSpec, to_json
 from harness.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / "adapters" / "pocket" / "weights"
 CURVES = ROOT / "results" / "training"
 
 
@@ -126,7 +125,7 @@ def arguments_of(name: str, target: str) -> set[str] | None:
 
 
 def _checkpoint(name: str, argument: str, place: str) -> Path:
-    folder = Path(bundled(place)).expanduser()
+    folder = folder_of(place)
     if not folder.is_dir():
         raise UserError(f"Recipe {name}: needs.{argument}: there is neither a recipe nor a folder '{place}'.")
     return folder
@@ -161,7 +160,7 @@ def publish(name: str, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    target = WEIGHTS / name
+    target = BUNDLED / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(folder / "best", target)
     for path in target.glob("*.safetensors"):

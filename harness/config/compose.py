@@ -59,6 +59,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
     chosen, implied = _choose(selected, config_dir)
     lists = [f"{group}=[{','.join(names)}]" for group, names in chosen.items()]
     lists.append(f"prompt=[{','.join(members('prompt', config_dir))}]")
+    _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
     run.models = {n: spec for n, spec in run.models.items() if n not in implied or spec.origin in implied[n]}
     return run, set(implied)
@@ -199,6 +200,17 @@ def _check_folder(config_dir: Path | None) -> None:
         raise UserError(f"--config-dir {config_dir}: there is no such folder.")
 
 
+def _check_headers(chosen: dict[str, list[str]], config_dir: Path | None) -> None:
+    """Hydra reads where a file belongs from its first lines and says nothing sensible where that is missing."""
+    for group, names in chosen.items():
+        found = members(group, config_dir)
+        for name in names:
+            own = config_dir is not None and found[name].is_relative_to(config_dir)
+            header = f"# @package {group}s.{name}"
+            if own and found[name].read_text("utf-8").lstrip().split("\n")[0].rstrip() != header:
+                raise UserError(f"{found[name]}: the first line must be `{header}`.")
+
+
 def _hydra(overrides: list[str], config_dir: Path | None, root: str = "config") -> Any:
     """The composed DictConfig; every complaint of Hydra's becomes a UserError."""
     from hydra import compose as hydra_compose
@@ -307,7 +319,6 @@ def _check_values(run: RunSpec, config_dir: Path | None) -> None:
             raise UserError(f"{file}: there is no prompt profile '{spec.prompt}'. {nearest(spec.prompt, run.prompts)}")
         if spec.dtype not in (dtypes := ("auto", "float32", "bfloat16", "float16")):
             raise UserError(f"{file}: dtype '{spec.dtype}' is unknown. {nearest(spec.dtype, dtypes)}")
-        spec.checkpoint = bundled(spec.checkpoint)
     for ablation in run.ablate:
         if ablation not in ABLATIONS:
             raise UserError(f"ablate={ablation}: there is no such ablation. {nearest(ablation, ABLATIONS)}")
@@ -318,10 +329,3 @@ def _check_values(run: RunSpec, config_dir: Path | None) -> None:
         value = getattr(run, key)
         if value is not None and value < 1:
             raise UserError(f"{key}={value}: give a number of at least 1.")
-
-
-def bundled(checkpoint: str) -> str:
-    """The folder of "bundled:NAME" weights; any other checkpoint as it is."""
-    if not checkpoint.startswith("bundled:"):
-        return checkpoint
-    return str(CONF.parent / "adapters" / "pocket" / "weights" / checkpoint.removeprefix("bundled:"))

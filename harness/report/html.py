@@ -76,8 +76,8 @@ def _block(block: Block, svgs: Mapping[str, str], words: Words) -> str:
 
 
 _LIMITS = (34, 60), (24, 40)
-"""A column (the first; another) with a longer text than these may break its lines, into short ones or long ones; figures
-and their intervals never do."""
+"""A column (the first; another) with a text longer than these may break its lines, into short ones or long ones;
+figures and their intervals never do."""
 
 
 def _kind(table: Table, i: int) -> str:

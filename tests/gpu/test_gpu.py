@@ -11,7 +11,6 @@ import pytest
 
 from harness import machine
 from harness.clock import Clock, CudaTimer
-from harness.config.compose import bundled
 from harness.config.specs import FusionSpec, OpenClipSpec, TransformersSpec
 
 MIB = 2**20
@@ -21,7 +20,7 @@ def loaded(target: str, spec: type, name: str, device: str, dtype: str = "float3
     from harness.adapter import locate
 
     adapter = locate(target)(
-        spec(_target_=target, origin="in-house", checkpoint=bundled(f"bundled:{name}"), dtype=dtype, prompt="pocket")
+        spec(_target_=target, origin="in-house", checkpoint=f"bundled:{name}", dtype=dtype, prompt="pocket")
     )
     adapter.load(device, Clock())
     return adapter

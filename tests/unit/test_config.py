@@ -140,6 +140,13 @@ def test_every_prompt_profile_speaks_both_languages():
             assert set(wording) == {"en", "zh"}, f"{name}.{field}"
 
 
+@pytest.mark.parametrize("head", ["", "# My model.\n# @package models.mine\n", "# @package models.another\n"])
+def test_a_file_of_the_users_without_its_package_in_the_first_line_is_told_the_line(mine, head):
+    file = mine / "model" / "mine.yaml"
+    file.write_text(head + MINE.partition("\n")[2])
+    assert refused("model=mine", config_dir=mine) == f"{file}: the first line must be `# @package models.mine`."
+
+
 def test_package_headers_match_the_files_names():
     for group in ("model", "task", "dataset", "prompt"):
         for file in (CONF / group).glob("*.yaml"):

@@ -175,7 +175,7 @@ def recipes(tmp_path, monkeypatch) -> Path:
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setattr(module, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(module, "BUNDLED", tmp_path / "weights")
     monkeypatch.setattr(module, "CURVES", tmp_path / "curves")
     return tmp_path
 

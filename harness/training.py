@@ -318,16 +318,15 @@ def chart(source: Path, target: Path) -> None:
 
     with source.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name in rows[0]:
-        if name in ("step", "seconds", "learning_rate"):
-            continue
-        points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        axis = axes[0] if name.startswith("loss_") else axes[1]
-        axis.plot([p[0] for p in points], [p[1] for p in points], label=name.removeprefix("loss_"), marker=".", lw=1)
+    names = [name for name in rows[0] if name not in ("step", "seconds", "learning_rate")]
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.4), layout="constrained")
     for axis, title in zip(axes, ("training loss", "validation"), strict=True):
+        for i, name in enumerate(name for name in names if name.startswith("loss_") == (axis is axes[0])):
+            points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+            style = ("-", "--", ":")[i // 10]  # the cycle of colours begins anew after ten
+            axis.plot(*zip(*points, strict=True), style, label=name.removeprefix("loss_"), marker=".", lw=1)
         axis.set(xlabel="step", title=title)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.savefig(target, dpi=110)
     pyplot.close(figure)

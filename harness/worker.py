@@ -375,8 +375,7 @@ class _Asker:
         first = self.dataset[0]
         texts = _caught(self.candidates, first)
         shared = not first.choices and all(
-            _caught(self.candidates, self.dataset[i]) == texts
-            for i in (len(self.dataset) // 2, len(self.dataset) - 1)
+            _caught(self.candidates, self.dataset[i]) == texts for i in (len(self.dataset) // 2, len(self.dataset) - 1)
         )
         if not shared:
             return None

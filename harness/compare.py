@@ -89,8 +89,8 @@ def _cells(run: RunFolder) -> dict[Key, tuple[str, Mapping[str, Any]]]:
 
 def _pair(a: RunFolder, b: RunFolder, key: Key) -> tuple[Any, statistics.Comparison]:
     left, right = (score_cell(run.cell(_cells(run)[key][0])) for run in (a, b))
-    ids = [record.id for record in left.records]
-    by_id = {record.id: i for i, record in enumerate(right.records)}
+    ids = left.records.ids
+    by_id = {name: i for i, name in enumerate(right.records.ids)}
     if set(ids) != set(by_id):
         cell = ".".join(part for part in key if part)
         raise UserError(
@@ -100,8 +100,7 @@ def _pair(a: RunFolder, b: RunFolder, key: Key) -> tuple[Any, statistics.Compari
     order = [by_id[name] for name in ids]
     ours = right.scored[0]
     other = type(ours)(ours.metric, ours.statistics[order])
-    clusters = [record.cluster for record in left.records]
-    return (left.scored[0], other), statistics.compare(other, left.scored[0], clusters)
+    return (left.scored[0], other), statistics.compare(other, left.scored[0], left.records.clusters)
 
 
 def _row(key: Key, scored: Any, found: statistics.Comparison, p_holm: float) -> Row:

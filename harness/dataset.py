@@ -39,7 +39,20 @@ class Dataset(Sequence[Sample]):
 
     def take(self, indices: Sequence[int]) -> Dataset:
         """The same data set with only these samples, in this order."""
-        return replace(self, samples=_Taken(self.samples, indices))
+        whole = self.samples
+        if isinstance(whole, _Taken):
+            whole, indices = whole.samples, [whole.indices[i] for i in indices]
+        return replace(self, samples=_Taken(whole, indices))
+
+    @property
+    def taken(self) -> tuple[int, ...] | None:
+        """Where the samples stand in the whole data set that they were taken from; None for the whole."""
+        return self.samples.indices if isinstance(self.samples, _Taken) else None
+
+    def lengths(self) -> list[int]:
+        """Of each sample, the characters of its question and choices."""
+        read = getattr(self.samples, "lengths", None)
+        return read() if read else [_length(sample) for sample in self.samples]
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
@@ -49,7 +62,12 @@ class _Taken(Sequence[Sample]):
     """Some samples of a sequence, still built only when asked for."""
 
     def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
-        self.samples, self.indices = samples, indices
+        self.samples, self.indices = samples, tuple(indices)
+
+    def lengths(self) -> list[int]:
+        read = getattr(self.samples, "lengths", None)
+        whole = read() if read else None
+        return [_length(self.samples[i]) if whole is None else whole[i] for i in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -58,3 +76,7 @@ class _Taken(Sequence[Sample]):
         if isinstance(index, slice):
             return [self.samples[i] for i in self.indices[index]]
         return self.samples[self.indices[index]]
+
+
+def _length(sample: Sample) -> int:
+    return len(sample.question) + sum(map(len, sample.choices))

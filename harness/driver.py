@@ -68,10 +68,13 @@ def begin(plan: Plan, folder: RunFolder) -> None:
     )
 
 
-def _priors(plan: Plan) -> dict[str, tuple[Group, list[Record]]]:
-    """Key -> group and records of the prior reference rows."""
-    found = ((group, plan.task(group.task).prior(dataset)) for group, dataset in plan.datasets.items())
-    return {f"prior/{group.name}": (group, records) for group, records in found if records}
+def _priors(plan: Plan) -> dict[str, Group]:
+    """Key -> group of the prior reference rows."""
+    return {f"prior/{group.name}": group for group in plan.datasets if next(_prior(plan, group), None)}
+
+
+def _prior(plan: Plan, group: Group) -> Iterator[Record]:
+    return plan.task(group.task).prior(plan.datasets[group])
 
 
 def _without_models(plan: Plan, folder: RunFolder) -> None:
@@ -81,12 +84,12 @@ def _without_models(plan: Plan, folder: RunFolder) -> None:
             store = folder.cell(key)
             store.begin(cell.info)
             store.fail("skipped", cell.reason)
-    for key, (group, records) in _priors(plan).items():
+    for key, group in _priors(plan).items():
         store = folder.cell(key)
         if not store.complete:
             info = {"model": "prior", "origin": "reference", "route": None, "fingerprint": {}}
             store.begin(info | group_info(plan, group))
-            store.write_records(records)
+            store.write_records(_prior(plan, group))
             store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
     for dataset in plan.datasets.values():
         pictures.keep(dataset, folder.path / "media")
@@ -278,7 +281,7 @@ class _Writer:
         self.store = folder.cell(key)
         self.store.begin(self.cell.info)
         self.task = plan.task(self.cell.group.task)
-        self.dataset = plan.datasets[self.cell.group]
+        self.dataset = plan.asked(self.cell.group, self.job.route)
         self.gallery: Gallery | None = self.task.gallery(self.dataset) if isinstance(self.task, GalleryTask) else None
         self.load_s: float | None = None
         self.seconds = 0.0
@@ -299,18 +302,17 @@ class _Writer:
         if self.gallery is not None:
             return self._missing_vectors(self.gallery)
         have = self.store.ids()
-        if not have:  # no sample need be built to know it
-            self.store.keep(set())
-            return self.job.batches
-        missing, whole = [], set()
-        for start, stop in self.job.batches:
-            ids = {self.dataset[i].id for i in range(start, stop)}
-            if ids <= have:
-                whole |= ids
-                self.done += stop - start
-            else:
-                missing.append((start, stop))
-        self.store.keep(whole)
+        missing = self.job.batches
+        if have:  # else no sample need be built to know it
+            missing = []
+            for start, stop in self.job.batches:
+                ids = {self.dataset[i].id for i in range(start, stop)}
+                if ids <= have:
+                    self.done += stop - start
+                else:
+                    have -= ids
+                    missing.append((start, stop))
+        self.store.keep(have)
         return tuple(missing)
 
     def _missing_vectors(self, gallery: Gallery) -> tuple[tuple[int, int], ...]:

@@ -31,7 +31,7 @@ class CellJob:
     seed: int
     """What a shuffling ablation is drawn with."""
     indices: tuple[int, ...] | None
-    """Positions of the drawn samples in the data set; None: all."""
+    """Positions in the data set of the samples, in the order in which they are asked; None: all, in its own."""
     batches: tuple[tuple[int, int], ...]
     """Batches still to run, as half-open ranges of units (samples; for a gallery, images and then texts)."""
     batch_size: int

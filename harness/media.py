@@ -8,8 +8,12 @@ asked for it; the run goes on.
 from __future__ import annotations
 
 import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import SampleError
 from harness.records import Media
@@ -24,16 +28,77 @@ MOST_SAMPLES = 2**27
 packs so well that a small file can hold days of it."""
 
 
+REMEMBERED = 2**28
+"""Bytes of decoded media that are kept where questions share them: 256 MiB, a few hundred photos."""
+
+
+class _Memory:
+    """Decoded media, those asked for longest ago dropped when they take too much. Threads may share it."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.taken = room, 0
+        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def put(self, key: Any, decoded: Any, size: int) -> None:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = decoded, size
+                self.taken += size
+            while self.taken > self.room:
+                self.taken -= self._kept.popitem(last=False)[1][1]
+
+
+_memory: _Memory | None = None
+
+
+@contextmanager
+def remembered(room: int = REMEMBERED) -> Iterator[None]:
+    """While inside, a medium that is opened again is not decoded again, as far as `room` bytes reach. A latency pass
+    stays outside: whoever asks waits for the decoding too."""
+    global _memory
+    _memory = _Memory(room)
+    try:
+        yield
+    finally:
+        _memory = None
+
+
+def _once(key: Any, decode: Callable[[], Any], size: Callable[[Any], int]) -> Any:
+    """What `decode` gives, or a copy of what it gave before: whoever opens a medium may change it."""
+    memory = _memory
+    if memory is None:
+        return decode()
+    decoded = memory.get(key)
+    if decoded is None:
+        decoded = decode()
+        memory.put(key, decoded, size(decoded))
+    return decoded.copy()
+
+
 def open_image(media: Media) -> Image.Image:
     """The image as RGB, turned as its EXIF tag says; transparent parts white; 16-bit grey scaled to 8.
 
     Raises SampleError for a file that is absent, empty, cut short, too large or no image.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if isinstance(media.source, np.ndarray):
         return Image.fromarray(np.ascontiguousarray(media.source))
+    return _once(("image", media.key), lambda: _decoded_image(media), lambda image: 4 * image.width * image.height)
+
+
+def _decoded_image(media: Media) -> Image.Image:
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(_file(media)) as image:  # refuses decompression bombs: more than 178,956,970 pixels
             image.load()
@@ -49,6 +114,10 @@ def open_audio(media: Media, rate: int) -> np.ndarray:
 
     Raises SampleError for a file that is absent, empty, cut short, too long, without sound or in no known format.
     """
+    return _once(("audio", media.key, rate), lambda: _decoded_audio(media, rate), lambda sound: sound.nbytes)
+
+
+def _decoded_audio(media: Media, rate: int) -> np.ndarray:
     import numpy as np
     import soundfile
 

@@ -32,6 +32,8 @@ from harness.task import GalleryTask, Scoring, Task
 BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
 CUDA_EMBED_BATCH = 256
 """An embedding keeps no state of its own on the device, so more of them fit than answers."""
+WINDOW = 1_024
+"""Neighbouring samples that are sorted by length: many batches, and yet what shares a picture stays together."""
 MEMORY_SHARE = 0.8
 """Of the device's memory that weights may take: the rest is for activations."""
 
@@ -82,6 +84,16 @@ class Plan:
     datasets: dict[Group, Dataset] = field(default_factory=dict)
     """The samples drawn, after the group's ablation."""
     left_out: list[dict[str, str]] = field(default_factory=list)
+    _by_length: dict[Group, Dataset] = field(default_factory=dict)
+
+    def asked(self, group: Group, route: Route) -> Dataset:
+        """The group's samples in the order in which they are asked: where prompts are padded to the longest of their
+        batch, by length, as far as the samples of a window allow."""
+        if route == "embed":
+            return self.datasets[group]
+        if group not in self._by_length:
+            self._by_length[group] = by_length(self.datasets[group])
+        return self._by_length[group]
 
     def task(self, name: str) -> Task:
         return make_task(self.run.tasks[name]._target_, self.run.tasks[name])
@@ -210,7 +222,7 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str) -> 
         sides = [len(gallery.images), len(gallery.texts)]
     batch_size = spec.batch_size or run.batch_size or auto_batch_size(plan.device, route)
     batches = tuple(batch_plan(sides, batch_size))
-    indices = tuple(dataset.samples.indices) if run.limit else None  # pyright: ignore[reportAttributeAccessIssue]
+    indices = plan.asked(group, route).taken
     job = CellJob(
         key,
         run.tasks[group.task],
@@ -304,6 +316,13 @@ def batch_plan(sides: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
         for low in range(start, start + side, size):
             yield low, min(low + size, start + side)
         start += side
+
+
+def by_length(dataset: Dataset) -> Dataset:
+    """The samples of each window of neighbours, the longest first; the data set itself where that changes nothing."""
+    lengths = dataset.lengths()
+    order = sorted(range(len(dataset)), key=lambda i: (i // WINDOW, -lengths[i]))
+    return dataset if order == list(range(len(dataset))) else dataset.take(order)
 
 
 def draw(dataset: Dataset, limit: int | None, seed: int) -> Dataset:

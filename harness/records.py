@@ -8,7 +8,7 @@ module imports nothing of ours and nothing heavy, so that every other one can bu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,11 +126,23 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object without the fields that are empty; `id` and `cluster` always stand."""
-        return {k: v for k, v in asdict(self).items() if k in ("id", "cluster") or v not in (None, "", (), {})}
+        row: dict[str, Any] = {"id": self.id, "cluster": self.cluster}
+        for name in _MAY_BE_EMPTY:
+            value = getattr(self, name)
+            if value not in _EMPTY:
+                row[name] = value
+        return row
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Record:
         """The inverse of `to_json`; raises TypeError for an unknown field, KeyError never."""
-        lists = {"references", "choices", "media", "scores"}
-        values: dict[str, Any] = {k: tuple(v) if k in lists and v is not None else v for k, v in row.items()}
+        values: dict[str, Any] = {**row}
+        for name in _LISTS:
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         return cls(**values)
+
+
+_MAY_BE_EMPTY = tuple(field.name for field in fields(Record) if field.name not in ("id", "cluster"))
+_EMPTY: tuple[Any, ...] = (None, "", (), {})
+_LISTS = ("references", "choices", "media", "scores")

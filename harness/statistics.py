@@ -31,6 +31,8 @@ FEW_CLUSTERS = 20
 MANY_CLUSTERS = 100_000
 DRAWS = 10_000
 POWER = 0.80
+Clusters = Sequence[str] | np.ndarray
+"""Of each sample the cluster's name, or its number as `numbered` gives it."""
 _CHUNK = 4_000_000
 """Elements of the largest array held at once; bounds memory, never changes a number."""
 
@@ -104,7 +106,20 @@ def _cluster_sums(rows: Any, index: np.ndarray, count: int) -> Any:
     return sums.tocsr() if sparse.issparse(sums) else np.asarray(sums)
 
 
-def _index(clusters: Sequence[str], n: int, seed: int) -> tuple[np.ndarray, int]:
+def numbered(clusters: Clusters) -> np.ndarray:
+    """Int64 [n]: the clusters' numbers in the order of their names; numbers stay what they are. Whoever asks about the
+    same clusters many times spares sorting their names each time."""
+    if isinstance(clusters, np.ndarray) and clusters.dtype == np.int64:
+        return clusters
+    number = {name: i for i, name in enumerate(sorted(set(clusters)))}
+    return np.fromiter((number[name] for name in clusters), np.int64, len(clusters))
+
+
+def _count(clusters: Clusters) -> int:
+    return len(np.unique(numbered(clusters)))
+
+
+def _index(clusters: Clusters, n: int, seed: int) -> tuple[np.ndarray, int]:
     """Cluster number [n] of each sample and how many clusters there are.
 
     Above MANY_CLUSTERS they are dealt at random into 5,000 groups of whole clusters: the sums of groups vary as those
@@ -112,7 +127,7 @@ def _index(clusters: Sequence[str], n: int, seed: int) -> tuple[np.ndarray, int]
     """
     if len(clusters) != n:
         raise ValueError(f"{len(clusters)} clusters for {n} samples")
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    names, index = np.unique(numbered(clusters), return_inverse=True)
     count = len(names)
     if count > MANY_CLUSTERS:
         groups = np.random.default_rng(seed).permutation(count) % 5_000
@@ -131,7 +146,7 @@ def _weights(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
         yield np.bincount(drawn.ravel(), minlength=b * count).reshape(b, count).astype(np.float64)
 
 
-def replicates(scored: Sequence[Scored], clusters: Sequence[str], seed: int = 0) -> np.ndarray:
+def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> np.ndarray:
     """The metrics' values under the cluster bootstrap: [RESAMPLES, len(scored)], all under the same resamples.
 
     `clusters` names the cluster of each sample. Raises ValueError where lengths differ.
@@ -176,14 +191,15 @@ def _doubt(metric: Metric, value: float, margin: float, count: int) -> str:
     return metric.doubt
 
 
-def estimates(scored: Sequence[Scored], clusters: Sequence[str], seed: int = 0) -> list[Estimate]:
+def estimates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> list[Estimate]:
     """The value and 95 % interval of several metrics over the same samples, from the same resamples.
 
     value ± t(G-1) * SE, clipped to the metric's range; under two clusters, or where a metric has no honest interval,
     the bounds are NaN.
     """
     with_interval = [i for i, s in enumerate(scored) if s.metric.interval]
-    count = len(set(clusters))
+    clusters = numbered(clusters)
+    count = _count(clusters)
     values = replicates([scored[i] for i in with_interval], clusters, seed) if with_interval and count > 1 else None
     column = {i: values[:, j] for j, i in enumerate(with_interval)} if values is not None else {}
     found = []
@@ -198,25 +214,26 @@ def estimates(scored: Sequence[Scored], clusters: Sequence[str], seed: int = 0) 
     return found
 
 
-def estimate(scored: Scored, clusters: Sequence[str], seed: int = 0) -> Estimate:
+def estimate(scored: Scored, clusters: Clusters, seed: int = 0) -> Estimate:
     """`estimates` of one metric."""
     return estimates([scored], clusters, seed)[0]
 
 
 def slices(
-    scored: Sequence[Scored], clusters: Sequence[str], fields: Sequence[Mapping[str, str]], seed: int = 0
+    scored: Sequence[Scored], clusters: Clusters, fields: Sequence[Mapping[str, str]], seed: int = 0
 ) -> dict[str, dict[str, tuple[int, list[Estimate]]]]:
     """Estimates within each value of each field: {field: {value: (n, one estimate for each metric)}}, values sorted.
 
     `fields` gives each sample's fields, such as {"category": "colour"}; a sample without the field is left out of it.
     """
     found: dict[str, dict[str, tuple[int, list[Estimate]]]] = {}
+    clusters = numbered(clusters)
     for name in sorted({key for row in fields for key in row}):
         values = [row.get(name) for row in fields]
         for value in sorted({v for v in values if v is not None}):
             rows = [i for i, v in enumerate(values) if v == value]
             part = [replace(s, statistics=s.statistics[rows]) for s in scored]
-            found.setdefault(name, {})[value] = (len(rows), estimates(part, [clusters[i] for i in rows], seed))
+            found.setdefault(name, {})[value] = (len(rows), estimates(part, clusters[rows], seed))
     return found
 
 
@@ -258,7 +275,7 @@ def _randomisation(pairs: Sequence[tuple[Scored, Scored]], index: np.ndarray, co
     return np.where(np.isnan(observed), np.nan, (1 + extreme) / (1 + draws)).tolist()
 
 
-def compare_all(scored: Mapping[str, Scored], clusters: Sequence[str], seed: int = 0) -> list[Comparison]:
+def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0) -> list[Comparison]:
     """Every pair of models on the same samples, in the mapping's order, with Holm's correction over all the pairs.
 
     The interval of a difference is paired: both models under the same resamples. Draws: max(10,000, 40 x pairs), so
@@ -269,11 +286,11 @@ def compare_all(scored: Mapping[str, Scored], clusters: Sequence[str], seed: int
     if not pairs:
         return []
     rows = list(scored.values())
-    n = len(clusters)
+    n, clusters = len(clusters), numbered(clusters)
     if any(s.statistics.shape[0] != n for s in rows):
         raise ValueError("models compared must have the same samples")
     index, count = _index(clusters, n, seed)
-    g = len(set(clusters))
+    g = _count(clusters)
     values = replicates(rows, clusters, seed)
     both = [(rows[i], rows[j]) for i, j in pairs]
     tested = _randomisation(both, index, count, seed) if g > 1 else [math.nan] * len(pairs)
@@ -291,7 +308,7 @@ def compare_all(scored: Mapping[str, Scored], clusters: Sequence[str], seed: int
     return [replace(c, p_holm=p) for c, p in zip(found, holm([c.p for c in found]), strict=True)]
 
 
-def compare(a: Scored, b: Scored, clusters: Sequence[str], seed: int = 0) -> Comparison:
+def compare(a: Scored, b: Scored, clusters: Clusters, seed: int = 0) -> Comparison:
     """One pair, without correction: `a` against `b` on the same samples."""
     return compare_all({"a": a, "b": b}, clusters, seed)[0]
 
@@ -380,7 +397,7 @@ def _reversed(c: Comparison) -> Comparison:
     return replace(c, a=c.b, b=c.a, difference=-c.difference, low=-c.high, high=-c.low)
 
 
-def standings(tables: Sequence[tuple[Mapping[str, Scored], Sequence[str]]], seed: int = 0) -> list[Standing]:
+def standings(tables: Sequence[tuple[Mapping[str, Scored], Clusters]], seed: int = 0) -> list[Standing]:
     """Win rate and mean (Borda) rank over several tables, best first, each table (models' headline Scored, clusters).
 
     Only models in every table are ranked, so that nobody gains by skipping a hard one. Intervals are the 2.5 and 97.5

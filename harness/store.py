@@ -15,8 +15,9 @@ import re
 import shlex
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -180,9 +181,9 @@ class CellStore:
                         if line.endswith(b"\n"):
                             yield _record(line).id, line
 
-    def keep(self, ids: set[str]) -> None:
-        """Rewrite records.jsonl with those of `ids` alone, each once: a half-finished batch is run again whole."""
-        left = set(ids)
+    def keep(self, left: set[str]) -> None:
+        """Rewrite records.jsonl with those of these ids alone, each once (the set is used up): a half-finished batch is
+        run again whole."""
         if self.records_path.exists():
             with _replacing(self.records_path) as file:
                 for name, line in self._whole_lines():
@@ -239,20 +240,25 @@ class CellStore:
                 with path.open("ab") as file:
                     file.truncate(size)
 
-    def write_records(self, records: Sequence[Record]) -> None:
-        """All records at once, in place of any that were there."""
+    def write_records(self, records: Iterable[Record]) -> None:
+        """All records, in place of any that were there."""
         self.close()
         self.records_path.unlink(missing_ok=True)
-        self.append(records)
+        records = iter(records)
+        while some := list(islice(records, 1_000)):
+            self.append(some)
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write complete.json: count and sha256 of the records, and what was measured."""
         self.close()
-        data = self.records_path.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
+        digest, count = hashlib.sha256(), 0
+        with self.records_path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
+                count += part.count(b"\n")
         write_json(
             self.folder / "complete.json",
-            {"status": "complete", "count": data.count(b"\n"), "sha256": digest, **facts},
+            {"status": "complete", "count": count, "sha256": digest.hexdigest(), **facts},
         )
 
     def write_latency(self, figures: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ from harness import statistics
 from harness.config.specs import from_json
 from harness.metrics import Scored
 from harness.plan import make_task
-from harness.records import Record
 from harness.store import CellStore, RunFolder
+from harness.table import Table
 from harness.task import Scoring, Task
 
 LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_s", "first_token_ms", "load_s",
@@ -62,7 +62,7 @@ def build(folder: RunFolder) -> dict[str, Any]:
 class ScoredCell:
     """A complete cell's records and what they score."""
 
-    records: list[Record]
+    records: Table
     scored: list[Scored]
 
 
@@ -70,7 +70,7 @@ def score_cell(store: CellStore) -> ScoredCell:
     """Score one complete cell from its folder."""
     info = store.info()
     task, scoring = _task_and_scoring(info)
-    records = list(store.records())
+    records = Table(store.records())
     return ScoredCell(records, task.score(records, scoring))
 
 
@@ -86,36 +86,41 @@ class _Group:
     def __init__(self, members: Sequence[tuple[dict[str, Any], CellStore]], seed: int) -> None:
         self.seed = seed
         self.cells: list[dict[str, Any]] = []
-        self.scored: dict[str, list[Scored]] = {}
-        self.clusters: list[str] = []
+        self.headlines: dict[str, Scored] = {}
+        """By model; the other metrics' statistics are dropped as soon as their numbers are known."""
+        self.ids: list[str] = []
+        self.clusters: Any = []
+        """Cluster numbers of the samples, in the order of `ids`."""
         info = members[0][0]
         self.task, self.scoring = _task_and_scoring(info)
-        first: list[Record] = []
+        chance: list[dict[str, Any]] = []
         for info, store in members:
             outcome = store.outcome()
             cell = _blank(info, outcome)
             if outcome["status"] == "complete":
-                records = _in_order(list(store.records()), first)
-                first = first or records
-                self.clusters = [record.cluster for record in records]
+                records = _in_order(Table(store.records()), self.ids)
+                if first := not self.ids:
+                    self.ids, self.clusters = records.ids, statistics.numbered(records.clusters)
                 self._score(cell, records, outcome)
+                if first:
+                    chance = self._chance(members[0][0], records, cell["headline"])
             self.cells.append(cell)
-        if first:
-            self._chance(members[0][0], first)
+        self.cells += chance
         self.comparisons = self._compare()
-        rows = {c["model"]: self.scored[c["model"]][0] for c in self._ranked()}
+        rows = {c["model"]: self.headlines[c["model"]] for c in self._ranked()}
         self.table = [(rows, self.clusters)] if len(rows) > 1 else []
 
-    def _score(self, cell: dict[str, Any], records: Sequence[Record], outcome: dict[str, Any]) -> None:
+    def _score(self, cell: dict[str, Any], records: Table, outcome: dict[str, Any]) -> None:
         scored = self.task.score(records, self.scoring)
-        self.scored[cell["model"]] = scored
+        self.headlines[cell["model"]] = scored[0]
         self._fill(cell, scored)
-        failed = sum(record.error is not None for record in records)
+        errors = records.column("error")
+        failed = sum(error is not None for error in errors)
         cell["samples"], cell["failed"] = len(records), failed
         cell["coverage"] = 1 - failed / len(records) if records else None
         cell["slices"] = self._slices(scored[0], records)
         if failed and failed < len(records):
-            answered = [record for record in records if record.error is None]
+            answered = records.take([i for i, error in enumerate(errors) if error is None])
             cell["of_answered"] = _number(self.task.score(answered, self.scoring)[0].value)
         measured = dict(outcome.get("latency", {}))
         shared = SHARED if measured.get("gpu_shared") else ""
@@ -134,8 +139,8 @@ class _Group:
         if found[0].doubt:
             cell["doubt"] = found[0].doubt
 
-    def _slices(self, headline: Scored, records: Sequence[Record]) -> dict[str, Any]:
-        parts = statistics.slices([headline], self.clusters, [record.slices for record in records], self.seed)
+    def _slices(self, headline: Scored, records: Table) -> dict[str, Any]:
+        parts = statistics.slices([headline], self.clusters, records.column("slices"), self.seed)
         return {
             name: {
                 value: {"n": n, "metrics": {headline.metric.name: _interval(found[0])}}
@@ -144,27 +149,27 @@ class _Group:
             for name, values in parts.items()
         }
 
-    def _chance(self, info: dict[str, Any], records: Sequence[Record]) -> None:
+    def _chance(self, info: dict[str, Any], records: Table, headline: str) -> list[dict[str, Any]]:
+        """The row of blind guessing, where it is defined."""
         scored = self.task.chance(records, self.scoring)
         if not scored:
-            return
+            return []
         cell = _blank(info | {"model": "chance", "origin": "reference", "route": None}, {"status": "complete"})
-        wanted = next((c["headline"] for c in self.cells if c["headline"]), scored[0].metric.name)
-        scored = sorted(scored, key=lambda s: s.metric.name != wanted)
+        scored = sorted(scored, key=lambda s: s.metric.name != headline)
         self._fill(cell, scored)
         for entry in cell["metrics"].values():  # an expectation over these samples: exact, so it has no interval
             entry["low"] = entry["high"] = None
         cell["reliable"] = True
         cell.pop("doubt", None)
         cell |= {"samples": len(records), "failed": 0, "coverage": 1.0}
-        self.cells.append(cell)
+        return [cell]
 
     def _ranked(self) -> list[dict[str, Any]]:
         return [c for c in self.cells if c["status"] == "complete" and c["origin"] != "reference"]
 
     def _compare(self) -> list[dict[str, Any]]:
         """Every pair of models on the headline; marks ranks and the group that is not told from the best."""
-        rows = {cell["model"]: self.scored[cell["model"]][0] for cell in self._ranked()}
+        rows = {cell["model"]: self.headlines[cell["model"]] for cell in self._ranked()}
         if not rows:
             return []
         found = statistics.compare_all(rows, self.clusters, self.seed)
@@ -200,12 +205,12 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_order(records: list[Record], like: Sequence[Record]) -> list[Record]:
+def _in_order(records: Table, ids: list[str]) -> Table:
     """The records in the order of another cell's, so that pairs are pairs whatever order they were answered in."""
-    if not like:
+    if not ids or records.ids == ids:
         return records
-    by_id = {record.id: record for record in records}
-    return [by_id[record.id] for record in like]
+    place = {name: i for i, name in enumerate(records.ids)}
+    return records.take([place[name] for name in ids])
 
 
 def _interval(found: statistics.Estimate) -> dict[str, float | None]:

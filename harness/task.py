@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -38,6 +38,8 @@ class Task(ABC):
     name: ClassVar[str]
     routes: ClassVar[tuple[Route, ...]]
     """Capabilities the task can use, in order of preference."""
+    shares_media: ClassVar[bool] = False
+    """Whether several samples often ask about one picture or clip, so that keeping it decoded pays."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
@@ -68,18 +70,16 @@ class Task(ABC):
             record.answer = self.choices(sample, dataset)[int(answer.argmax())]
         return record
 
-    def prior(self, dataset: Dataset) -> list[Record]:
+    def prior(self, dataset: Dataset) -> Iterator[Record]:
         """The reference row: the train split's most frequent reference (by `dataset.prior_by`), if there is one."""
         usual = {value: Counter(seen).most_common(1)[0][0] for value, seen in dataset.prior.items() if seen}
         if not usual:
-            return []
+            return
         overall = Counter(reference for seen in dataset.prior.values() for reference in seen).most_common(1)[0][0]
-        records = []
         for sample in dataset:
             record = blank_record(sample)
             record.answer = usual.get(sample.slices.get(dataset.prior_by, ""), overall)
-            records.append(record)
-        return records
+            yield record
 
     @abstractmethod
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
@@ -106,9 +106,9 @@ class Gallery:
 class GalleryTask(Task):
     """A task whose queries are ranked against everything else, so vectors are kept and ranked when all are there."""
 
-    def prior(self, dataset: Dataset) -> list[Record]:
+    def prior(self, dataset: Dataset) -> Iterator[Record]:
         """There is no most frequent answer to a search."""
-        return []
+        return iter(())
 
     @abstractmethod
     def gallery(self, dataset: Dataset) -> Gallery:

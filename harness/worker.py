@@ -14,10 +14,11 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness import latency, machine, sources
+from harness import latency, machine, media, sources
 from harness.ablation import ablated
 from harness.adapter import Adapter, locate
 from harness.clock import Clock
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 Outcome = Any
 """An Answer, an array of choice scores, an embedding row, or the error that took their place."""
-_Prepared = tuple[list[Request | Exception], list[tuple[list[Request], Any]]]
-"""See `_Asker._prepare`."""
 
 
 def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -125,12 +124,13 @@ def _asker(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> _Asker:
 def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:
     asker = _asker(adapter, clock, job, cell)
     done, size = 0, cell.batch_size
-    for extent, outcomes, seconds in asker.batches(cell.batches, stopping):
-        done += 1
-        if asker.largest < size:
-            size = asker.largest
-            yield Shrunk(cell.key, size)
-        yield asker.event(extent, outcomes, seconds)
+    with media.remembered() if asker.task.shares_media else nullcontext():
+        for batch, outcomes, seconds in asker.batches(cell.batches, stopping):
+            done += 1
+            if asker.largest < size:
+                size = asker.largest
+                yield Shrunk(cell.key, size)
+            yield asker.event(batch, outcomes, seconds)
     if done < len(cell.batches):
         return
     figures: dict[str, Any] = {}
@@ -143,14 +143,29 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
 def _time_cell(
     adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool], cold: dict[str, float]
 ) -> Iterator[Event]:
-    """The full latency pass of a cell whose answers are there."""
-    asker = _asker(adapter, clock, job, cell)
+    """The full latency pass of a cell whose answers are there; in the data set's own order, as its first batches are
+    timed and should hold short questions and long ones."""
+    asker = _asker(adapter, clock, job, replace(cell, indices=cell.indices and tuple(sorted(cell.indices))))
     watch = latency.Stopwatch(asker.ready, clock, job.device, stopping)
     figures: dict[str, Any] = {}
     for figures in latency.full(watch, asker.timed_units(), job.latency):
         yield Timed(cell.key, cold | figures)
     if not stopping():
         yield Timed(cell.key, cold | figures, done=True)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A range of units, ready for the device."""
+
+    extent: tuple[int, int]
+    samples: list[Sample]
+    """None of a gallery."""
+    requests: list[Request | Exception]
+    """In the place of one that cannot be made, why."""
+    parts: list[tuple[list[Request], Any]]
+    """What is asked (to be embedded, nothing twice), in parts that memory allows, each with its inputs or the error
+    that preparing raised."""
 
 
 class _Asker:
@@ -176,12 +191,6 @@ class _Asker:
 
     # Units -----------------------------------------------------------------------------------------------------
 
-    def requests(self, start: int, stop: int) -> list[Request | Exception]:
-        """The requests of a range of units; in the place of one that cannot be made, why."""
-        if self.items:
-            return [request for _, request in self.items[start:stop]]
-        return [_caught(self.request, self.dataset[i]) for i in range(start, stop)]
-
     def request(self, sample: Sample) -> Request:
         """What the task asks about a sample; raises SampleError for one that cannot be asked about."""
         _check_sample(sample)
@@ -205,35 +214,42 @@ class _Asker:
 
     def batches(
         self, ranges: Sequence[tuple[int, int]], stopping: Callable[[], bool]
-    ) -> Iterator[tuple[tuple[int, int], list[Outcome], float]]:
+    ) -> Iterator[tuple[_Batch, list[Outcome], float]]:
         """Run the ranges in order, the next ones being prepared meanwhile."""
         with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
-            ahead: deque[tuple[tuple[int, int], Future[_Prepared]]] = deque()
+            ahead: deque[Future[_Batch]] = deque()
             todo = iter(ranges)
             start = time.perf_counter()
             while not stopping():
                 while len(ahead) <= self.ahead and (extent := next(todo, None)) is not None:
-                    ahead.append((extent, pool.submit(self._prepare, extent)))
+                    ahead.append(pool.submit(self._prepare, extent))
                 if not ahead:
                     break
-                extent, future = ahead.popleft()
-                requests, parts = future.result()
-                answers = iter([outcome for part in parts for outcome in self._ask(*part)])
-                outcomes = [next(answers) if isinstance(request, Request) else request for request in requests]
-                if self._closed:
-                    outcomes = self._scored([self.dataset[i] for i in range(*extent)], outcomes)
-                yield extent, outcomes, time.perf_counter() - start
+                batch = ahead.popleft().result()
+                yield batch, self._answers(batch), time.perf_counter() - start
                 start = time.perf_counter()
-            for _, future in ahead:
+            for future in ahead:
                 future.cancel()
 
-    def _prepare(self, extent: tuple[int, int]) -> _Prepared:
-        """A batch's requests (or why there is none), and those there are in parts that memory allows, each with its
-        inputs or the error that preparing raised."""
-        requests = self.requests(*extent)
-        sound = [request for request in requests if isinstance(request, Request)]
-        parts = [sound[i : i + self.largest] for i in range(0, len(sound), self.largest)]
-        return requests, [(part, self._inputs(part)) for part in parts]
+    def _prepare(self, extent: tuple[int, int]) -> _Batch:
+        samples = [] if self.items else [self.dataset[i] for i in range(*extent)]
+        requests = [request for _, request in self.items[slice(*extent)]]
+        requests = requests or [_caught(self.request, sample) for sample in samples]
+        asked = [request for request in requests if isinstance(request, Request)]
+        if self.cell.route == "embed":
+            asked = list(dict.fromkeys(asked))
+        parts = [asked[i : i + self.largest] for i in range(0, len(asked), self.largest)]
+        return _Batch(extent, samples, requests, [(part, self._inputs(part)) for part in parts])
+
+    def _answers(self, batch: _Batch) -> list[Outcome]:
+        """One outcome a unit."""
+        outcomes = [outcome for part in batch.parts for outcome in self._ask(*part)]
+        answers = iter(outcomes)
+        if self.cell.route == "embed":
+            found = dict(zip((request for part, _ in batch.parts for request in part), outcomes, strict=True))
+            answers = (found[request] for request in batch.requests if isinstance(request, Request))
+        outcomes = [next(answers) if isinstance(request, Request) else request for request in batch.requests]
+        return self._scored(batch.samples, outcomes) if self._closed else outcomes
 
     def _inputs(self, requests: list[Request]) -> Any:
         try:
@@ -326,7 +342,7 @@ class _Asker:
         parts: list[tuple[list[Sample], list[Request]]] = []
         for start, stop in unit:
             samples = [] if self.items else [self.dataset[i] for i in range(start, stop)]
-            requests = [self.request(sample) for sample in samples] or [r for _, r in self.items[start:stop]]
+            requests = [self.request(sample) for sample in samples] or [item for _, item in self.items[start:stop]]
             if tokens:
                 requests = [replace(r, min_new_tokens=tokens, max_new_tokens=tokens) for r in requests]
             parts.append((samples, requests))
@@ -412,16 +428,14 @@ class _Asker:
             vectors.append(means / np.linalg.norm(means, axis=1, keepdims=True))
         return vectors
 
-    def event(self, extent: tuple[int, int], outcomes: list[Outcome], seconds: float) -> Event:
+    def event(self, batch: _Batch, outcomes: list[Outcome], seconds: float) -> Event:
         """A batch's outcomes as the driver wants them."""
         if not self.items:
-            records = [
-                self._record(self.dataset[i], outcome) for i, outcome in zip(range(*extent), outcomes, strict=True)
-            ]
+            records = [self._record(*pair) for pair in zip(batch.samples, outcomes, strict=True)]
             return Answered(self.cell.key, records, seconds)
         import numpy as np
 
-        ids = [name for name, _ in self.items[slice(*extent)]]
+        ids = [name for name, _ in self.items[slice(*batch.extent)]]
         rows = np.full((len(ids), self.width), np.nan, dtype=np.float32)
         errors = {}
         for i, outcome in enumerate(outcomes):
@@ -429,7 +443,7 @@ class _Asker:
                 errors[ids[i]] = describe(outcome)
             else:
                 rows[i] = outcome
-        return Embedded(self.cell.key, "image" if extent[0] < self.images else "text", ids, rows, errors, seconds)
+        return Embedded(self.cell.key, "image" if batch.extent[0] < self.images else "text", ids, rows, errors, seconds)
 
     def _record(self, sample: Sample, outcome: Outcome) -> Record:
         made = outcome if isinstance(outcome, Exception) else _caught(self.task.record, sample, outcome, self.dataset)

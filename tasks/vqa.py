@@ -20,6 +20,7 @@ from harness.task import Scoring, Task
 class Vqa(Task):
     name = "vqa"
     routes = ("generate", "rank", "embed")
+    shares_media = True
 
     def route(self, available: Sequence[Route], dataset: Dataset) -> Route | None:
         closed = bool(dataset.labels) or bool(len(dataset) and dataset[0].choices)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from harness.metrics import Metric, Scored, mean
 from harness.metrics.text import CJK
@@ -49,10 +50,11 @@ def answer_hygiene(predictions: Sequence[str | None], language: str) -> list[Sco
         ("empty_rate", "share of the answers that are empty", lambda text: not text.strip()),
         ("repetition_rate", "share of the answers that end in one unit repeated four times or more", repeats_endlessly),
     )
-    given = np.array([p is not None for p in predictions], dtype=np.float64)
+    given = np.fromiter((p is not None for p in predictions), np.float64, len(predictions))
     found = []
     for rate, definition, check in checks:
-        hits = np.array([p is not None and check(p) for p in predictions], dtype=np.float64)
+        once = lru_cache(maxsize=2**16)(check)  # answers from a closed set repeat
+        hits = np.fromiter((p is not None and once(p) for p in predictions), np.float64, len(predictions))
         metric = Metric(rate, definition, mean, larger_is_better=False)
         found.append(Scored(metric, np.stack([hits, given], axis=1)))
     return found

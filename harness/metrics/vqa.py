@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from harness.errors import UserError
 from harness.metrics import Scored, averaged
 from harness.metrics.choice import extract_choice, reference_choice
 from harness.metrics.text import NUMBER_WORDS, normalise, tokens
 
+ONCE = 2**16
+"""Different answers that are remembered with their scores: questions of a closed set have few."""
 Predictions = Sequence[str | None]
 References = Sequence[Sequence[str]]
 
@@ -247,6 +250,10 @@ def _each(
     references: References,
     score: Callable[[str, Sequence[str]], float],
 ) -> Scored:
-    """The average of `score`, a missing answer scoring 0."""
+    """The average of `score`, a missing answer scoring 0. What was answered alike is scored once."""
+    import numpy as np
+
+    once = lru_cache(maxsize=ONCE)(score)
     pairs = zip(predictions, references, strict=True)
-    return averaged(name, definition, [0.0 if p is None else score(p, answers) for p, answers in pairs])
+    values = (0.0 if p is None else once(p, tuple(answers)) for p, answers in pairs)
+    return averaged(name, definition, np.fromiter(values, np.float64, len(predictions)))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,15 +61,18 @@ def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
         return table
     _check(name, table, filters, "where")
     allowed = {c: set(map(str, v if isinstance(v, list | tuple) else [v])) for c, v in filters.items()}
-    chosen = [
-        number
-        for number, row in enumerate(table.only(filters))
-        if all(str(row.get(column)) in values for column, values in allowed.items())
-    ]
+    chosen = array(
+        "q",
+        (
+            number
+            for number, row in enumerate(table.only(filters))
+            if all(str(row.get(column)) in values for column, values in allowed.items())
+        ),
+    )
     if not chosen:
         said = ", ".join(f"{column} = {value}" for column, value in filters.items())
         raise UserError(f"Data set '{name}': no row of {table.table} has {said}.")
-    places = [table.places[number] for number in chosen]
+    places = _Chosen(table.places, chosen)
     return Rows(_Chosen(table.rows, chosen), table.columns, places, table.table, table.folder)
 
 
@@ -88,7 +92,7 @@ def dataset(
         samples=samples,
         labels=tuple(str(label) for label in spec.labels.get(language, ())),
         modalities=tuple(spec.modalities),  # pyright: ignore[reportArgumentType]
-        prior=known.prior(),
+        prior=known.prior,
         prior_by=spec.prior_by,
         prior_split=prior_split,
         metric=spec.metric,
@@ -107,16 +111,42 @@ class _Mapped(Sequence[Sample]):
         used = {field: _columns(source, language) for field, source in spec.columns.items()}
         needed = dict.fromkeys(column for columns in used.values() for column in columns)
         _check(name, table, [*needed, *spec.slices.values()], "columns")
-        light = [*used.get("id", ()), *used.get("references", ()), *spec.slices.values()]
-        self.light = table.only(dict.fromkeys(c if c in table.columns else c.partition(".")[0] for c in light))
-        self.kept = [number for number, row in enumerate(self.light) if self._all("references", row)]
+        self.kept = array("q")
+        self.prior: dict[str, tuple[str, ...]] = {}
+        """References by the `prior_by` slice. None of a question with its own choices, which no other question has."""
+        self.light = self._only(*used.get("id", ()), *used.get("references", ()), *spec.slices.values())
+        self._read(name)
         if not self.kept:
             source = spec.columns.get("references", "nothing")
             raise UserError(
                 f"Data set '{name}': no row of {table.table} has a reference for language {self.language} "
                 f"(from {source}). Columns found: {', '.join(table.columns)}."
             )
-        self._check_ids(name)
+
+    def _only(self, *columns: str) -> Sequence[Mapping[str, Any]]:
+        """All rows of the table with these columns (the outer one of "a.b") alone."""
+        return self.table.only(dict.fromkeys(c if c in self.table.columns else c.partition(".")[0] for c in columns))
+
+    def _read(self, name: str) -> None:
+        """Which rows have a reference, and the prior; raises UserError for an id that two of them have."""
+        first: dict[str, int] = {}
+        prior: dict[str, list[str]] = {}
+        known: dict[str, str] = {}
+        for number, row in enumerate(self.light):
+            references = self._all("references", row)
+            if not references:
+                continue
+            self.kept.append(number)
+            sample_id = self._id(number, row)
+            if (other := first.setdefault(sample_id, number)) != number:
+                raise UserError(
+                    f"Data set '{name}': two rows have the id '{sample_id}': {self.table.places[other]}, and "
+                    f"{self.table.places[number]}. Ids must be unique; without columns.id rows are numbered."
+                )
+            if "choices" not in self.spec.columns:
+                by = self._slices(row).get(self.spec.prior_by, "") if self.spec.prior_by else ""
+                prior.setdefault(by, []).extend(known.setdefault(reference, reference) for reference in references)
+        self.prior = {value: tuple(references) for value, references in prior.items()}
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -136,8 +166,8 @@ class _Mapped(Sequence[Sample]):
         media = (*self._media("image", row, number), *self._media("audio", row, number))
         choices = self._all("choices", row)
         shown = list(choices)
-        # The same seed as of the text itself, but that half a character is no error.
-        random.Random(f"choices/{sample_id}".encode(errors="surrogatepass")).shuffle(shown)
+        if shown:  # the same seed as of the text itself, but that half a character is no error
+            random.Random(f"choices/{sample_id}".encode(errors="surrogatepass")).shuffle(shown)
         return Sample(
             id=sample_id,
             cluster=self._one("cluster", row) or (self._shared(media[0]) if media else sample_id),
@@ -164,24 +194,14 @@ class _Mapped(Sequence[Sample]):
             fault=f"{place} cannot be read: {type(error).__name__}: {error}",
         )
 
-    def prior(self) -> dict[str, tuple[str, ...]]:
-        """References by the `prior_by` slice. None of a question with its own choices, which no other question has."""
-        by: dict[str, list[str]] = {}
-        if "choices" not in self.spec.columns:
-            for number in self.kept:
-                row = self.light[number]
-                by.setdefault(self._slices(row).get(self.spec.prior_by, ""), []).extend(self._all("references", row))
-        return {value: tuple(references) for value, references in by.items()}
-
-    def _check_ids(self, name: str) -> None:
-        first: dict[str, int] = {}
-        for number in self.kept:
-            sample_id = self._id(number, self.light[number])
-            if (other := first.setdefault(sample_id, number)) != number:
-                raise UserError(
-                    f"Data set '{name}': two rows have the id '{sample_id}': {self.table.places[other]}, and "
-                    f"{self.table.places[number]}. Ids must be unique; without columns.id rows are numbered."
-                )
+    def lengths(self) -> list[int]:
+        """See `Dataset.lengths`; of a table on disk no medium is read for it."""
+        fields = [field for field in ("question", "choices") if field in self.spec.columns]
+        columns = [column for field in fields for column in _columns(self.spec.columns[field], self.language)]
+        if not columns:  # all are asked the same
+            return [0] * len(self)
+        rows = self._only(*columns)
+        return [sum(len(text) for field in fields for text in self._all(field, rows[number])) for number in self.kept]
 
     def _id(self, number: int, row: Mapping[str, Any]) -> str:
         return self._one("id", row) if "id" in self.spec.columns else str(number)
@@ -246,10 +266,10 @@ class _Mapped(Sequence[Sample]):
         return found
 
 
-class _Chosen(Sequence[Mapping[str, Any]]):
-    """Some rows of a table."""
+class _Chosen(Sequence[Any]):
+    """Some rows of a table, or their places."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
+    def __init__(self, rows: Sequence[Any], numbers: Sequence[int]) -> None:
         self.rows, self.numbers = rows, numbers
 
     def __len__(self) -> int:

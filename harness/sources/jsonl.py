@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
 from harness.sources.columns import Rows, keep
@@ -46,23 +49,61 @@ def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
         filters |= spec.splits[split]
     elif split != spec.split:
         raise UserError(f"Data set '{name}' has the split '{spec.split}' alone, not '{split}'.")
-    found, numbers = [], []
-    with file.open(encoding="utf-8-sig") as lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise UserError(f"{file}, line {number}: this is no JSON object but {line.strip()[:60]!r}.")
-                found.append(row)
-                numbers.append(number)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}, line {number}: this is no JSON ({error.msg}, column {error.colno}).") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: this is no UTF-8 text ({error.reason} at byte {error.start}).") from error
-    if not found:
+    lines = _Lines(file)
+    if not len(lines):
         raise UserError(f"Data set '{name}': {file} is empty.")
-    columns = list(dict.fromkeys(column for row in found for column in row))
-    table = Rows(found, columns, [f"{file}, line {number}" for number in numbers], str(file), file.parent)
-    return keep(name, table, filters)
+    return keep(name, Rows(lines, list(lines.columns), _Places(file, lines.numbers), str(file), file.parent), filters)
+
+
+class _Lines(Sequence[dict[str, Any]]):
+    """The rows of a file, all checked, and parsed again when asked for: as text they take a fifth of the memory."""
+
+    def __init__(self, file: Path) -> None:
+        self.text = file.read_bytes()
+        self.starts, self.numbers = array("q"), array("q")
+        self.columns: dict[str, None] = {}
+        at = 3 if self.text.startswith(b"\xef\xbb\xbf") else 0
+        for number in count(1):
+            if at >= len(self.text):
+                return
+            end = self._end(at)
+            try:
+                line = self.text[at:end].decode()
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise UserError(f"{file}, line {number}: this is no JSON object but {line.strip()[:60]!r}.")
+                    self.columns.update(dict.fromkeys(row))
+                    self.starts.append(at)
+                    self.numbers.append(number)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{file}, line {number}: this is no JSON ({error.msg}, column {error.colno})."
+                ) from error
+            except UnicodeDecodeError as error:
+                place = f"{error.reason} at byte {at + error.start}"
+                raise UserError(f"{file}: this is no UTF-8 text ({place}).") from error
+            at = end
+
+    def _end(self, start: int) -> int:
+        return self.text.find(b"\n", start) + 1 or len(self.text)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        start = self.starts[index]
+        return json.loads(self.text[start : self._end(start)].decode())
+
+
+class _Places(Sequence[str]):
+    """Where each row stands, for messages."""
+
+    def __init__(self, file: Path, numbers: Sequence[int]) -> None:
+        self.file, self.numbers = file, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return f"{self.file}, line {self.numbers[index]}"

@@ -1,0 +1,80 @@
+"""Many records in little memory, for scoring: held by column, what repeats is kept once and blank columns not at all.
+
+A record of its own takes about 600 bytes, so that a report over a million of them would not fit beside a model; here it
+takes about 100. What scoring never reads (the question, the media's names) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+from harness.records import Record
+
+_NOT_SCORED = ("question", "media", "tokens_out")
+_BLANK: dict[str, Any] = {
+    field.name: field.default_factory() if field.default_factory is not MISSING else field.default
+    for field in fields(Record)
+    if field.name not in ("id", "cluster")
+}
+_REPEATED = ("references", "choices", "slices", "answer", "error")
+_KNOWN = 2**16
+"""Different values that are remembered at a time, to find those that repeat."""
+
+
+class Table(Sequence[Record]):
+    """Records, built when asked for. Iterating is cheap; a column is cheaper."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.ids: list[str] = []
+        self.clusters: list[str] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in _BLANK}
+        known: dict[Any, Any] = {}
+        scored = [(name, blank) for name, blank in _BLANK.items() if name not in _NOT_SCORED]
+        for number, record in enumerate(records):
+            if len(known) > _KNOWN:
+                known.clear()
+            self.ids.append(record.id)
+            self.clusters.append(record.id if record.cluster == record.id else _shared(record.cluster, known))
+            for name, blank in scored:
+                value = getattr(record, name)
+                if value != blank:
+                    column = self._columns[name]
+                    column.extend([blank] * (number - len(column)))
+                    column.append(_shared(value, known) if name in _REPEATED else value)
+        for name, column in self._columns.items():
+            if column:
+                column.extend([_BLANK[name]] * (len(self.ids) - len(column)))
+
+    def column(self, name: str) -> list[Any]:
+        """One field of every record, in order; not to be changed."""
+        return self._columns[name] or [_BLANK[name]] * len(self.ids)
+
+    def take(self, indices: Sequence[int]) -> Table:
+        """Only these records, in this order."""
+        taken = Table()
+        taken.ids, taken.clusters = [self.ids[i] for i in indices], [self.clusters[i] for i in indices]
+        taken._columns = {name: [full[i] for i in indices] if full else [] for name, full in self._columns.items()}
+        return taken
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(Record, self.ids, self.clusters, *map(self.column, _BLANK))
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        if isinstance(index, slice):
+            return self.take(range(*index.indices(len(self))))
+        others = (column[index] if column else _BLANK[name] for name, column in self._columns.items())
+        return Record(self.ids[index], self.clusters[index], *others)
+
+
+def _shared(value: Any, known: dict[Any, Any]) -> Any:
+    """The value, or one equal to it that is known already."""
+    key = tuple(value.items()) if isinstance(value, dict) else value
+    found = known.get(key)
+    if found is None:
+        found = known[key] = tuple(_shared(part, known) for part in value) if isinstance(value, tuple) else value
+    return found

@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 
 from harness.errors import SampleError
-from harness.media import open_audio, open_image
+from harness.media import open_audio, open_image, remembered
 from harness.records import Media
 
 
@@ -145,3 +145,40 @@ def test_a_sound_without_samples_or_with_numbers_that_are_none_is_refused():
         open_audio(Media("audio", "s", sound_bytes(np.zeros(0, np.float32), 8_000)), 8_000)
     with pytest.raises(SampleError, match="finite"):
         open_audio(Media("audio", "s", np.array([0.0, np.nan], np.float32), rate=8_000), 8_000)
+
+
+def test_a_medium_opened_again_is_not_decoded_again_while_media_are_remembered(tmp_path):
+    media = image_media(Image.new("RGB", (4, 4), "red"), tmp_path)
+    sound = Media("audio", "tone", sound_bytes(np.zeros(800), 8_000))
+    with remembered():
+        assert pixel(media) == (255, 0, 0)
+        assert len(open_audio(sound, 8_000)) == 800
+        media.source.unlink()
+        assert pixel(media) == (255, 0, 0)
+        assert len(open_audio(Media("audio", "tone", b""), 8_000)) == 800
+        with pytest.raises(SampleError):  # at another rate it is another sound
+            open_audio(Media("audio", "tone", b""), 16_000)
+    with pytest.raises(SampleError, match="no such file"):
+        open_image(media)
+
+
+def test_whoever_changes_a_remembered_picture_changes_it_for_nobody_else(tmp_path):
+    media = image_media(Image.new("RGB", (4, 4), "red"), tmp_path)
+    with remembered():
+        for _ in range(3):
+            image = open_image(media)
+            assert image.getpixel((0, 0)) == (255, 0, 0)
+            image.putpixel((0, 0), (0, 0, 0))
+
+
+def test_the_media_asked_for_longest_ago_are_forgotten_when_room_runs_out(tmp_path):
+    a, b, c = (image_media(Image.new("RGB", (4, 4), "red"), tmp_path, f"{name}.png") for name in "abc")
+    with remembered(room=2 * 4 * 4 * 4):
+        for media in (a, b, a, c):
+            open_image(media)
+        for media in (a, b, c):
+            media.source.unlink()
+        open_image(a)
+        open_image(c)
+        with pytest.raises(SampleError):
+            open_image(b)

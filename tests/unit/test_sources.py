@@ -208,6 +208,25 @@ def test_a_bad_line_and_an_empty_file_are_named(folder, lines, said):
         samples(folder)
 
 
+def test_blank_lines_and_a_byte_order_mark_are_passed_over_and_lines_keep_their_numbers(folder):
+    rows = [json.dumps(row) for row in ROWS[:2]]
+    (folder / "set" / "rows.jsonl").write_bytes(f"\ufeff{rows[0]}\r\n\r\n   \r\n{rows[1]}".encode())
+    assert [sample.id for sample in samples(folder)] == ["7", "8"]
+    assert samples(folder)[1].media[0].where.endswith("rows.jsonl, line 4")
+    (folder / "set" / "rows.jsonl").write_bytes(rows[0].encode() + b'\n{"id": "\xff"}\n')
+    with pytest.raises(UserError, match=f"no UTF-8 text .* at byte {len(rows[0]) + 9}"):
+        samples(folder)
+
+
+def test_questions_are_as_long_as_what_is_asked_with_them(folder):
+    assert samples(folder).lengths() == [4, 5, 6, 6]
+    assert samples(folder).take([2, 0]).lengths() == [6, 4]
+    assert samples(folder, columns=SPEC.columns | {"question": {"en": "What is it?"}}).lengths() == [0] * 4
+    write(folder, choice_rows(a="A")[:1])
+    dataset = samples(folder, columns=CHOICES)
+    assert dataset.lengths() == [1 + 3 * 3] == replace(dataset, samples=list(dataset)).lengths()
+
+
 def test_a_missing_file_says_where_it_was_looked_for_and_what_to_set(tmp_path, monkeypatch):
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     with pytest.raises(UserError, match=r"none is set. Say data_dir=FOLDER or set .* HARNESS_DATA"):

@@ -17,7 +17,7 @@ from harness.dataset import Dataset
 from harness.errors import SampleError, TransientError
 from harness.events import Answered, CellJob, Died, Event, Failed, Job, Shrunk
 from harness.plan import auto_batch_size
-from harness.records import Answer, Route, Sample
+from harness.records import Answer, Media, Route, Sample
 from tasks.vqa import Vqa
 
 WORDING = {"en": "{question}"}
@@ -56,7 +56,8 @@ def pauses(monkeypatch) -> list[float]:
 
 def run(task: str = "tasks.vqa.Vqa", adapter: str = "Obliging", route: Route = "generate") -> list[Event]:
     """The events of a job of two batches of four questions."""
-    prompt = PromptSpec(WORDING, WORDING, WORDING, WORDING, WORDING, {}, {}, WORDING, WORDING)
+    choice = {"en": "{choice}"}
+    prompt = PromptSpec(WORDING, WORDING, WORDING, WORDING, WORDING, {}, {}, choice, choice)
     cell = CellJob(
         key="m/vqa.quiz.en",
         task=TaskSpec(task),
@@ -283,3 +284,29 @@ def test_a_sample_without_choices_to_embed_costs_itself_alone(pauses, monkeypatc
     change(monkeypatch, rest={"choices": ("yes", "no")}, q5={"choices": ("yes", "no") if stumbles else ()})
     said = "The choices cannot be worded: KeyError: 'caption'" if stumbles else "There is no choice to choose from."
     assert errors(run(f"{__name__}.Picky", "Encoding", "embed")) == {"5": said}
+
+
+class Encoder(Obliging):
+    """Embeds; `calls` are the texts and pictures of each call."""
+
+    def embed(self, requests):
+        self.calls.append([getattr(request.parts[0], "key", request.text) for request in requests])
+        return np.eye(len(requests), 8, dtype=np.float32)
+
+
+def test_a_picture_that_questions_of_a_batch_share_is_embedded_once(pauses, monkeypatch):
+    pictures = [Media("image", f"{i // 3}.png", b"") for i in range(8)]
+    samples = [
+        Sample(str(i), str(i), "en", (picture,), "q", ("yes",), ("yes", "no")) for i, picture in enumerate(pictures)
+    ]
+    monkeypatch.setattr(worker, "open_dataset", lambda *_: Dataset("quiz", "en", samples))
+    found = [
+        record
+        for event in run(adapter="Encoder", route="embed")
+        if isinstance(event, Answered)
+        for record in event.records
+    ]
+    assert [call for call in Encoder.calls if call[0].endswith(".png")] == [["0.png", "1.png"], ["1.png", "2.png"]]
+    assert [record.id for record in found] == [str(i) for i in range(8)]
+    assert [record.scores for record in found[:4]] == [found[0].scores] * 3 + [found[3].scores]
+    assert found[0].scores != found[3].scores

@@ -233,7 +233,7 @@ class _Asker:
 
     def _prepare(self, extent: tuple[int, int]) -> _Batch:
         samples = [] if self.items else [self.dataset[i] for i in range(*extent)]
-        requests = [request for _, request in self.items[slice(*extent)]]
+        requests: list[Request | Exception] = [request for _, request in self.items[slice(*extent)]]
         requests = requests or [_caught(self.request, sample) for sample in samples]
         asked = [request for request in requests if isinstance(request, Request)]
         if self.cell.route == "embed":

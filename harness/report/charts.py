@@ -163,7 +163,7 @@ def _bars(axis: Axes, group: Group, most: int, top: float, words: Words) -> None
     axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", length=0, pad=6)  # room for the mark of a value of 0
     axis.spines["left"].set_visible(False)
     _inscribe(axis, tables.title(group, words, short=True), group.headline)
 
@@ -240,8 +240,9 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], word
             clip_on=False,
         )
     ys = [bound for cell in cells for bound in (cell.score.low, cell.score.value, cell.score.high) if bound is not None]
-    margin = max(0.08 * (max(ys) - min(ys)), 0.03 * max(ys), 0.01)
+    margin = max(0.08 * (max(ys) - min(ys)), 0.03 * max(ys)) or 0.01
     axis.set_ylim(max(0.0, min(ys) - margin), max(ys) + margin)
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xscale("log")
     axis.set_xlim(low, high)
     axis.xaxis.set_major_locator(FixedLocator(ticks(low, high)))

@@ -79,7 +79,7 @@ def _fit(table: Table, width: int) -> list[int]:
 
     def need(position: int) -> int:
         wide = max(cell_len(table.columns[position].title), *(cell_len(row.cells[position]) for row in table.rows))
-        return min(wide, max(24, width // 4)) if position == 0 else wide
+        return min(wide, max(28, width // 4)) if position == 0 else wide
 
     kept = list(range(len(table.columns)))
     while sum(need(i) + _GAP for i in kept) - 1 > width:

@@ -27,6 +27,15 @@ def hub_cache() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 
 
+def is_here(checkpoint: str) -> bool:
+    """Whether the weights are in a folder or in the hub's cache (looked up without importing a hub library)."""
+    folder = folder_of(checkpoint)
+    if folder.is_absolute() or folder.exists():
+        return folder.exists()
+    snapshots = hub_cache() / ("models--" + checkpoint.replace("/", "--")) / "snapshots"
+    return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
+
+
 def locate(checkpoint: str, revision: str | None = None) -> Path:
     """The folder that holds `checkpoint`: "bundled:NAME", a path, or a hub id ("owner/name") that was fetched before.
 

@@ -287,7 +287,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from harness.config.compose import compose
     from harness.fetch import fetch
 
-    run, _ = compose(arguments.settings, arguments.config_dir)
+    run, _ = compose(arguments.settings, arguments.config_dir, absent=True)
     asked = {setting.partition("=")[0] for setting in arguments.settings}
     if not asked & {"model", "dataset"}:
         raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")

@@ -20,14 +20,14 @@ def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str
         return _recipes(config_dir)
     from harness.config.compose import compose
 
-    run, _ = compose(["model=all", "task=all", "dataset=all"], config_dir)
+    run, _ = compose(["model=all", "task=all", "dataset=all"], config_dir, absent=True)
     if what == "models":
-        from harness.plan import on_this_machine
+        from harness.checkpoint import is_here
 
         return [
             {
                 "model": name,
-                "here": on_this_machine(spec),
+                "here": is_here(spec.checkpoint),
                 "origin": spec.origin,
                 "parameters_m": spec.parameters,
                 "languages": spec.languages,

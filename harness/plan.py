@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from harness import machine, sources
 from harness.ablation import ablated, applies, modality
 from harness.adapter import Adapter, locate, routes_of
-from harness.checkpoint import folder_of, hub_cache
+from harness.checkpoint import folder_of, is_here
 from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
 from harness.dataset import Dataset
 from harness.errors import UserError
@@ -109,7 +109,7 @@ def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ign
 
     Raises UserError when there is nothing to run, or a data set's form is wrong.
     """
-    if not run.models:
+    if not run.models and not implied:
         raise UserError("No model is selected. model=all takes every model on this machine.")
     device = machine.pick_device(run.device)
     plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus))
@@ -142,32 +142,21 @@ def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ign
 def _at_hand(plan: Plan, implied: set[str]) -> Iterator[tuple[str, ModelSpec]]:
     """The models to run: those asked for by name, and of the others those whose weights are here and fit."""
     memory = machine.free_bytes(plan.device)
-    for name, spec in plan.run.models.items():
-        if name in implied:
-            reason = _unavailable(spec, memory, machine.pick_dtype(spec.dtype, plan.device))
-            if reason:
-                plan.left_out.append({"model": name, "reason": reason, "fetch": f"harness fetch model={name}"})
-                continue
-        yield name, spec
-
-
-def _unavailable(spec: ModelSpec, memory: int, dtype: str) -> str:
-    """Why a model is not run unasked: empty if it can be."""
-    needs = (spec.parameters or 0) * 1e6 * (4 if dtype == "float32" else 2)
-    if not on_this_machine(spec):
-        return "weights not on this machine"
-    if needs > MEMORY_SHARE * memory:
-        return f"weights take {needs / 2**30:.0f} GiB in {dtype}; {memory / 2**30:.0f} GiB of memory are there"
-    return ""
-
-
-def on_this_machine(spec: ModelSpec) -> bool:
-    """Whether the weights are a local folder or in the hub's cache (looked up without importing a hub library)."""
-    path = folder_of(spec.checkpoint)
-    if path.is_absolute() or path.exists():
-        return path.exists()
-    snapshots = hub_cache() / ("models--" + spec.checkpoint.replace("/", "--")) / "snapshots"
-    return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
+    reasons: dict[str, str] = {}
+    for name in sorted(implied):
+        spec = plan.run.models.get(name)
+        if spec is None or not is_here(spec.checkpoint):
+            reasons[name] = "weights not on this machine"
+            continue
+        dtype = machine.pick_dtype(spec.dtype, plan.device)
+        needs = (spec.parameters or 0) * 1e6 * (4 if dtype == "float32" else 2)
+        if needs > MEMORY_SHARE * memory:
+            there = f"{memory / 2**30:.0f} GiB of memory are there"
+            reasons[name] = f"weights take {needs / 2**30:.0f} GiB in {dtype}; {there}"
+    plan.left_out = [
+        {"model": name, "reason": reason, "fetch": f"harness fetch model={name}"} for name, reason in reasons.items()
+    ]
+    yield from ((name, spec) for name, spec in plan.run.models.items() if name not in reasons)
 
 
 def _datasets(run: RunSpec) -> dict[Group, Dataset]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import time
 import zlib
@@ -286,10 +285,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, results_dir: Path, name: str | None) -> RunFolder:
-        """A new folder; raises UserError where the name is taken, is no name, or the place cannot be written."""
+        """A new folder; raises UserError where the name is taken or the place cannot be written."""
         name = name or time.strftime("%Y-%m-%d_%H-%M-%S")
-        if not name.strip() or name in (".", "..") or re.search(r"[/\\\0]", name):
-            raise UserError(f"run={name!r} is no name for a folder.")
         path = results_dir / name
         try:
             path.mkdir(parents=True, exist_ok=True)

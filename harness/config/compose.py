@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.ablation import ABLATIONS
+from harness.checkpoint import is_here
 from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec
 from harness.errors import UserError, nearest
 
@@ -37,10 +38,12 @@ def members(group: str, config_dir: Path | None = None) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
-def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[RunSpec, set[str]]:
+def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bool = False) -> tuple[RunSpec, set[str]]:
     """The run that a command line asks for, and the models that were asked for only through `all` or an origin.
 
-    Raises UserError for an unknown name or key, a bad type or a missing value.
+    Of the latter, those whose weights are not on this machine are in the run only with `absent`: composing dozens of
+    models takes a second, too long to be told of a misspelt word. Raises UserError for an unknown name or key, a bad
+    type or a missing value.
     """
     _check_folder(config_dir)
     selected = {group: _split(DEFAULTS[group]) for group in SELECTIONS}
@@ -57,12 +60,16 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[R
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
     chosen, implied = _choose(selected, config_dir)
+    if not absent:
+        mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
+        files = members("model", config_dir)
+        left_out = {name for name in implied - mentioned if not is_here(_said(files[name], "checkpoint") or "")}
+        chosen["model"] = [name for name in chosen["model"] if name not in left_out]
     lists = [f"{group}=[{','.join(names)}]" for group, names in chosen.items()]
     lists.append(f"prompt=[{','.join(members('prompt', config_dir))}]")
     _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
-    run.models = {n: spec for n, spec in run.models.items() if n not in implied or spec.origin in implied[n]}
-    return run, set(implied)
+    return run, implied - (set(chosen["model"]) - set(run.models))
 
 
 def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[TrainingSpec, list[str]]:
@@ -143,12 +150,10 @@ def _split(value: str) -> list[str]:
     return [name.strip().strip("'\"") for name in value.strip("[]").split(",") if name.strip()]
 
 
-def _choose(
-    selected: dict[str, list[str]], config_dir: Path | None
-) -> tuple[dict[str, list[str]], dict[str, Sequence[str]]]:
-    """Names by group with sets expanded; and the models that came through a set, each with the origins asked for."""
+def _choose(selected: dict[str, list[str]], config_dir: Path | None) -> tuple[dict[str, list[str]], set[str]]:
+    """Names by group with sets expanded; and the models that came through a set alone."""
     chosen: dict[str, list[str]] = {}
-    implied: dict[str, Sequence[str]] = {}
+    implied: set[str] = set()
     for group, names in selected.items():
         known = members(group, config_dir)
         if not names:
@@ -159,11 +164,19 @@ def _choose(
             if name != "all" and not (group == "model" and name in ORIGINS):
                 extra = ["all", *(ORIGINS if group == "model" else ())]
                 raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra])}")
-        chosen[group] = list(dict.fromkeys(explicit + (list(known) if sets else [])))
-        if group == "model" and sets:
-            origins = ORIGINS if "all" in sets else tuple(sets)
-            implied = {name: origins for name in known if name not in explicit}
+        members_ = list(known) if sets else []
+        if group == "model":
+            origins = ORIGINS if "all" in sets else sets
+            members_ = [name for name in members_ if (_said(known[name], "origin") or origins[0]) in origins]
+            implied = set(members_) - set(explicit)
+        chosen[group] = list(dict.fromkeys(explicit + members_))
     return chosen, implied
+
+
+def _said(file: Path, key: str) -> str | None:
+    """A value that stands as plain text in a member's file: what must be known before it is worth composing."""
+    found = re.search(rf"^{key}:[ \t]+(['\"]?)([^\s'\"#]+)\1[ \t]*(#.*)?$", file.read_text("utf-8"), re.MULTILINE)
+    return found[2] if found else None
 
 
 def _check_key(key: str, value: str | None, config_dir: Path | None) -> None:
@@ -325,6 +338,8 @@ def _check_values(run: RunSpec, config_dir: Path | None) -> None:
     run.ablate = list(dict.fromkeys(run.ablate)) or ["none"]
     if run.latency.mode not in (modes := ("off", "quick", "full")):
         raise UserError(f"latency.mode={run.latency.mode} is unknown. {nearest(run.latency.mode, modes)}")
+    if run.run is not None and (not run.run.strip() or run.run in (".", "..") or re.search(r"[/\\\0]", run.run)):
+        raise UserError(f"run={run.run!r} is no name for a folder.")
     for key in ("limit", "batch_size"):
         value = getattr(run, key)
         if value is not None and value < 1:

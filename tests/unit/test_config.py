@@ -25,7 +25,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def settings(*overrides: str, config_dir: Path | None = None):
-    return compose(list(overrides), config_dir)[0]
+    return compose(list(overrides), config_dir, absent=True)[0]
 
 
 def refused(*overrides: str, config_dir: Path | None = None) -> str:
@@ -145,6 +145,29 @@ def test_a_file_of_the_users_without_its_package_in_the_first_line_is_told_the_l
     file = mine / "model" / "mine.yaml"
     file.write_text(head + MINE.partition("\n")[2])
     assert refused("model=mine", config_dir=mine) == f"{file}: the first line must be `# @package models.mine`."
+
+
+def test_a_set_composes_only_the_models_that_are_here_and_names_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    run, implied = compose(["model=all"])
+    assert set(run.models) == {name for name in members("model") if name.startswith(("pocket-", "fusion-"))}
+    assert implied == set(members("model"))
+    domestic, implied = compose(["model=domestic"])
+    assert set(domestic.models) == {"pocket-qwen3-vl", "pocket-internvl", "pocket-chinese-clip"}
+    assert "ernie-4_5-vl-28b" in implied
+    assert "gemma3-4b" not in implied
+
+
+def test_a_model_of_a_set_that_a_setting_brings_here_is_composed(tmp_path):
+    run, implied = compose(["model=all", f"models.gemma3-4b.checkpoint={tmp_path}", "~models.pocket-clip"])
+    assert run.models["gemma3-4b"].checkpoint == str(tmp_path)
+    assert "gemma3-4b" in implied
+    assert "pocket-clip" not in implied | set(run.models)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", " ", "../x", "a\\b"])
+def test_a_run_name_that_is_no_name_for_a_folder_is_refused(name):
+    assert "is no name for a folder" in refused(f"run={name}")
 
 
 def test_package_headers_match_the_files_names():

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "ICO", "TGA", "PCX", "SGI")
+"""What is opened: pictures that Pillow decodes by itself. Left to choose, it also hands what it takes for PostScript to
+Ghostscript, another program, and a user's file must start none."""
 
 MOST_SAMPLES = 2**27
 """Numbers that a sound may decode to, over all channels and at either rate: half a GiB, 2 h 20 min at 16 kHz. Silence
@@ -100,7 +105,8 @@ def _decoded_image(media: Media) -> Image.Image:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(_file(media)) as image:  # refuses decompression bombs: more than 178,956,970 pixels
+        # Image.open refuses decompression bombs: more than 178,956,970 pixels.
+        with Image.open(_file(media), formats=_formats()) as image:
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
@@ -150,6 +156,15 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
 
         sound = soxr.resample(sound, found, rate)
     return np.ascontiguousarray(sound, dtype=np.float32)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Of FORMATS, what this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _file(media: Media) -> io.BytesIO:

@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 
 from harness.errors import SampleError
-from harness.media import open_audio, open_image, remembered
+from harness.media import FORMATS, open_audio, open_image, remembered
 from harness.records import Media
 
 
@@ -96,6 +96,31 @@ def test_an_image_that_does_not_open_names_file_and_row(tmp_path, fault):
         path.write_bytes(content)
     with pytest.raises(SampleError, match=r"坏 \(1\).png \(data.jsonl, line 7\) does not open"):
         open_image(Media("image", "k", path, where="data.jsonl, line 7"))
+
+
+@pytest.mark.parametrize("name", ["drawing.eps", "drawing.png"])
+def test_a_file_that_another_program_would_have_to_read_is_no_image(tmp_path, name):
+    media = image_media(Image.new("RGB", (8, 8), "red"), tmp_path, name, format="EPS")
+    with pytest.raises(SampleError, match=rf"{name} \(data.jsonl, line 7\) does not open: this is no image in a known"):
+        open_image(media)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_pictures_that_pillow_decodes_itself_open_whatever_they_are_called(tmp_path, form):
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {form}")
+    red = pixel(image_media(Image.new("RGB", (16, 16), (255, 0, 0)), tmp_path, "picture", format=form), 8, 8)
+    assert red[0] > 245
+    assert max(red[1:]) < 10
+
+
+@pytest.mark.parametrize("form", ["GIF", "MPO", "TIFF", "WEBP", "PNG"])
+def test_of_several_frames_the_first_is_seen(tmp_path, form):
+    first, *others = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime"))
+    red = pixel(image_media(first, tmp_path, f"x.{form.lower()}", format=form, save_all=True, append_images=others))
+    assert red[0] > 245
+    assert max(red[1:]) < 10
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):

@@ -185,14 +185,18 @@ def _chinese_font() -> Finding:
 
 
 def _java() -> Finding:
+    from harness.metrics import java
     from harness.metrics.meteor import meteor_available
 
     if meteor_available():
         return Finding("METEOR", "ok", "Java and its program")
     lacks = [name for name, there in (
-        ("Java", shutil.which("java")), ("pycocoevalcap", importlib.util.find_spec("pycocoevalcap"))
+        ("Java", java.works()), ("pycocoevalcap", importlib.util.find_spec("pycocoevalcap"))
     ) if not there]  # fmt: skip
-    todo = "Wanted for this one metric alone: install a Java runtime and pip install pycocoevalcap."
+    todo = (
+        "Wanted for this one metric, and to cut captions by Stanford's own tokeniser instead of its rules in Python: "
+        "install a Java runtime and pip install 'multimodal-harness[coco]'."
+    )
     return Finding("METEOR", "lacking", f"without {' and '.join(lacks) or 'its program'}", todo)
 
 

@@ -177,8 +177,10 @@ def _captioning(files: _Files, metrics: Sequence[str], language: Literal["en", "
 
     said, wanted = files.predictions, files.references
     scored = caption_scores(said, wanted, language)
-    if language == "en" and ("meteor" in metrics or (not metrics and meteor.meteor_available())):
+    if language == "en" and "meteor" in metrics:
         scored.append(meteor.meteor(said, wanted))
+    elif language == "en" and not metrics:
+        scored += meteor.meteor_if_possible(said, wanted)
     return [*scored, vqa.exact_match(said, wanted, language), *hygiene.answer_hygiene(said, language)]
 
 

@@ -9,7 +9,7 @@ from harness.dataset import Dataset
 from harness.metrics import Scored, vqa
 from harness.metrics.captions import caption_scores
 from harness.metrics.hygiene import answer_hygiene
-from harness.metrics.meteor import meteor, meteor_available
+from harness.metrics.meteor import meteor_if_possible
 from harness.records import Record, Request, Route, Sample
 from harness.task import Scoring, Task
 
@@ -26,10 +26,10 @@ class Captioning(Task):
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
         answers = [record.answer for record in records]
         references = [record.references for record in records]
-        wanted = scoring.language == "en" and getattr(self.spec, "meteor", False) and meteor_available()
+        wanted = scoring.language == "en" and getattr(self.spec, "meteor", False)
         return [
             *caption_scores(answers, references, scoring.language),
-            *([meteor(answers, references)] if wanted else []),
+            *(meteor_if_possible(answers, references) if wanted else []),
             vqa.exact_match(answers, references, scoring.language),
             *answer_hygiene(answers, scoring.language),
         ]

@@ -7,15 +7,15 @@ the rules below, which agree with it on COCO's captions. Chinese text never gets
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from harness.metrics import java
 from harness.metrics.text import CJK, half_width
 
 _SEPARATORS = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -85,20 +85,23 @@ def ptb_tokens(text: str) -> list[str]:
 
 def _stanford_jar() -> Path | None:
     """Where the jar is, if it and Java are installed."""
-    package = importlib.util.find_spec("pycocoevalcap")
-    if package is None or not package.submodule_search_locations or shutil.which("java") is None:
-        return None
-    jar = Path(package.submodule_search_locations[0]) / "tokenizer" / "stanford-corenlp-3.4.1.jar"
-    return jar if jar.is_file() else None
+    return java.jar("tokenizer/stanford-corenlp-3.4.1.jar")
 
 
 def _stanford(texts: Sequence[str]) -> list[list[str]]:
+    return _stanford_once(tuple(texts))
+
+
+@lru_cache(maxsize=1)
+def _stanford_once(texts: tuple[str, ...]) -> list[list[str]]:
+    """Of the same captions for one metric after another, tokenised once. The tokens are nobody's to change."""
     jar = _stanford_jar()
     if not texts or jar is None:
         return _rules(texts)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "captions.txt"
-        file.write_text("\n".join(_SEPARATORS.sub(" ", text) for text in texts) + "\n", encoding="utf-8")
+        lines = "".join(_SEPARATORS.sub(" ", text) + "\n" for text in texts)
+        file.write_bytes(lines.encode(errors="replace"))  # a text may hold half a character
         command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
         command += ["-preserveLines", "-lowerCase", "-encoding", "UTF-8", str(file)]
         done = subprocess.run(command, capture_output=True, check=False)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.metrics.meteor import meteor_available
+
 
 def test_a_run_leaves_a_summary_a_report_and_every_answer(world):
     world.model("toy")
@@ -54,6 +56,7 @@ def test_every_task_runs_through_the_command(world):
     assert "no route" in cells["writer", "retrieval"]["reason"]
     assert cells["finder", "captioning"]["status"] == "skipped"
     assert cells["writer", "captioning"]["headline"] == "cider"
+    assert ("meteor" in cells["writer", "captioning"]["metrics"]) == meteor_available()
     found = cells["finder", "retrieval"]["metrics"]
     assert 0 <= found["i2t_recall@1"]["value"] <= found["i2t_recall@10"]["value"] <= 1
     assert cells["chance", "retrieval"]["metrics"]["t2i_recall@1"]["value"] == pytest.approx(1 / 12)

@@ -179,25 +179,3 @@ def test_ids_of_n_grams_never_collide():
         grams = [Counter(tuple(tokens[i : i + k + 1]) for i in range(len(tokens) - k)) for tokens in split]
         assert len(set(gram)) == len(set().union(*grams))
         assert [sorted(count[text == t]) for t in range(3)] == [sorted(g.values()) for g in grams]
-
-
-def test_meteor_sums_alignments_as_its_program_does():
-    from harness.metrics.meteor import _finish
-
-    lines = np.array([
-        [5, 8, 2, 4, 1, 1, 2, 2, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 5, 5],
-        [6, 2, 3, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1],
-    ])  # fmt: skip
-    # What METEOR 1.5 printed for "EVAL" of these two lines: each, then both.
-    assert _finish(lines) == pytest.approx([0.3186975039621699, 0.07692307692307693], abs=1e-12)
-    assert _finish(lines.sum(axis=0)) == pytest.approx(0.243335384071446, abs=1e-12)
-    assert _finish(np.array([9.0, 9, 4, 4] + [0] * 19)) == 0
-
-
-def test_meteor_without_its_program_says_what_to_install(monkeypatch):
-    from harness.metrics import meteor
-
-    monkeypatch.setattr(meteor, "_jar", lambda: None)
-    assert not meteor.meteor_available()
-    with pytest.raises(UserError, match="install a JRE"):
-        meteor.meteor(["a cat"], [["a cat"]])

@@ -49,6 +49,9 @@ class OpenClip(DualEncoder):
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder} does not load as an open_clip model: {error}") from error
         self.model.to(device=self.device, dtype=self.dtype).eval()
+        if self.spec.compile:
+            for part in self.model.children():  # and not the whole, of which only the towers are called
+                part.compile(dynamic=True)
         self.logit_scale = float(self.model.logit_scale.detach().exp())
 
     def close(self) -> None:

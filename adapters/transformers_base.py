@@ -55,6 +55,9 @@ class TransformersAdapter(Adapter):
         self.device, self.dtype, self.clock = torch.device(device), getattr(torch, self.spec.dtype), clock
         self.processor, self.model = self._read(folder)
         self.model.eval()
+        if self.spec.compile:
+            for part in self.model.children():  # and not the whole: `generate` and the towers' features call the parts
+                part.compile(dynamic=True)
 
     def close(self) -> None:
         self.model = self.processor = None

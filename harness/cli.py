@@ -208,6 +208,7 @@ def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are
             highlight=False,
         )
     done = driver.run(planned, folder, Progress(console))
+    planned.forget_samples()
     data = summary.write(folder, planned.run.report.language, planned.run.report.charts)
     report.terminal(data, Console(), planned.run.report.language)
     print(f"\n{folder.path / 'report.html'}")

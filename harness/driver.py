@@ -56,7 +56,7 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             "seed": plan.run.seed,
             "config": to_json(plan.run),
             "machine": machine.card() | machine.describe_device(plan.device),
-            "models": {name: card(spec) for name, spec in plan.run.models.items()},
+            "models": {name: card(spec, plan.device) for name, spec in plan.run.models.items()},
             "datasets": {
                 name: {"license": spec.license, "homepage": spec.homepage, "source": spec.source, "split": spec.split}
                 for name, spec in plan.run.datasets.items()

@@ -91,14 +91,25 @@ def pick_dtype(wanted: str, device: str) -> str:
     return "float32"
 
 
+def use_exact_float32(device: str) -> None:
+    """Have a GPU compute float32 as float32: TensorFloat-32, torch's default for convolutions, keeps ten bits of the
+    mantissa, about as many as half precision."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def describe_device(device: str) -> dict[str, Any]:
-    """GPU name and memory, for the card; empty on a CPU."""
+    """GPU name, memory and how it computes float32, for the card; the device alone on a CPU."""
     if not device.startswith("cuda"):
         return {"device": device}
     import torch
 
     properties = torch.cuda.get_device_properties(device)
-    return {"device": device, "gpu": properties.name, "gpu_memory_gb": round(properties.total_memory / 2**30, 1)}
+    memory = round(properties.total_memory / 2**30, 1)
+    return {"device": device, "gpu": properties.name, "gpu_memory_gb": memory, "tf32": "off: float32 is exact"}
 
 
 def free_bytes(device: str) -> int:

@@ -95,6 +95,11 @@ class Plan:
             self._by_length[group] = by_length(self.datasets[group])
         return self._by_length[group]
 
+    def forget_samples(self) -> None:
+        """Free what only asking needs: scoring reads the records alone, and has use for the room."""
+        for held in (self.jobs, self.cells, self.datasets, self._by_length):
+            held.clear()
+
     def task(self, name: str) -> Task:
         return make_task(self.run.tasks[name]._target_, self.run.tasks[name])
 
@@ -386,8 +391,9 @@ def source_digest(target: str) -> str:
     return digest([(file.name, _file_digest(file)) for file in files])
 
 
-def card(spec: ModelSpec) -> Mapping[str, Any]:
-    """What the report says of a model."""
+def card(spec: ModelSpec, device: str) -> Mapping[str, Any]:
+    """What the report says of a model that runs on `device`."""
+    dtype = machine.pick_dtype(spec.dtype, device)
     return {
         "origin": spec.origin,
         "developer": spec.developer,
@@ -395,7 +401,7 @@ def card(spec: ModelSpec) -> Mapping[str, Any]:
         "revision": spec.revision,
         "parameters": spec.parameters,
         "license": spec.license,
-        "dtype": spec.dtype,
+        "dtype": f"{dtype}, compiled" if getattr(spec, "compile", False) else dtype,
         "prompt": spec.prompt,
         "pocket": spec.checkpoint.startswith("bundled:"),
     }

@@ -143,7 +143,9 @@ def _weights(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
         b = min(size, RESAMPLES - start)
         drawn = rng.integers(count, size=(b, count))
         drawn += np.arange(b)[:, None] * count
-        yield np.bincount(drawn.ravel(), minlength=b * count).reshape(b, count).astype(np.float64)
+        drawn = np.bincount(drawn.ravel(), minlength=b * count)  # no more blocks at a time than needed: they are large
+        drawn = drawn.astype(np.float64)
+        yield drawn.reshape(b, count)
 
 
 def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> np.ndarray:
@@ -160,6 +162,7 @@ def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> n
     for weights in _weights(count, max(s.shape[1] for s in sums), seed):
         for out, s, total in zip(values, scored, sums, strict=True):
             out.append(s.metric.finish(weights @ total))
+        del weights
     return np.stack([np.concatenate(v) for v in values], axis=1)
 
 

@@ -93,24 +93,21 @@ class _Group:
         """Cluster numbers of the samples, in the order of `ids`."""
         info = members[0][0]
         self.task, self.scoring = _task_and_scoring(info)
-        chance: list[dict[str, Any]] = []
+        self.chance: list[dict[str, Any]] = []
         for info, store in members:
             outcome = store.outcome()
-            cell = _blank(info, outcome)
+            self.cells.append(_blank(info, outcome))
             if outcome["status"] == "complete":
-                records = _in_order(Table(store.records()), self.ids)
-                if first := not self.ids:
-                    self.ids, self.clusters = records.ids, statistics.numbered(records.clusters)
-                self._score(cell, records, outcome)
-                if first:
-                    chance = self._chance(members[0][0], records, cell["headline"])
-            self.cells.append(cell)
-        self.cells += chance
+                self._score(self.cells[-1], _in_order(Table(store.records()), self.ids), outcome)
+        self.cells += self.chance
         self.comparisons = self._compare()
         rows = {c["model"]: self.headlines[c["model"]] for c in self._ranked()}
         self.table = [(rows, self.clusters)] if len(rows) > 1 else []
 
     def _score(self, cell: dict[str, Any], records: Table, outcome: dict[str, Any]) -> None:
+        first = not self.ids
+        if first:
+            self.ids, self.clusters = records.ids, statistics.numbered(records.clusters)
         scored = self.task.score(records, self.scoring)
         self.headlines[cell["model"]] = scored[0]
         self._fill(cell, scored)
@@ -128,6 +125,8 @@ class _Group:
         if cell["origin"] != "reference":
             answering = {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
             cell["latency"] |= answering | measured | {"batch_size": cell.pop("batch_size", None)}
+        if first:
+            self._chance(cell, records)
 
     def _fill(self, cell: dict[str, Any], scored: Sequence[Scored]) -> None:
         """Headline, metrics with intervals, definitions, clusters."""
@@ -149,20 +148,21 @@ class _Group:
             for name, values in parts.items()
         }
 
-    def _chance(self, info: dict[str, Any], records: Table, headline: str) -> list[dict[str, Any]]:
-        """The row of blind guessing, where it is defined."""
+    def _chance(self, like: dict[str, Any], records: Table) -> None:
+        """The row of blind guessing about the same samples as another cell, where it is defined."""
         scored = self.task.chance(records, self.scoring)
         if not scored:
-            return []
-        cell = _blank(info | {"model": "chance", "origin": "reference", "route": None}, {"status": "complete"})
-        scored = sorted(scored, key=lambda s: s.metric.name != headline)
+            return
+        info = like | {"model": "chance", "origin": "reference", "route": None, "batch_size": None}
+        cell = _blank(info, {"status": "complete"})
+        scored = sorted(scored, key=lambda s: s.metric.name != like["headline"])
         self._fill(cell, scored)
         for entry in cell["metrics"].values():  # an expectation over these samples: exact, so it has no interval
             entry["low"] = entry["high"] = None
         cell["reliable"] = True
         cell.pop("doubt", None)
         cell |= {"samples": len(records), "failed": 0, "coverage": 1.0}
-        return [cell]
+        self.chance.append(cell)
 
     def _ranked(self) -> list[dict[str, Any]]:
         return [c for c in self.cells if c["status"] == "complete" and c["origin"] != "reference"]

@@ -89,6 +89,7 @@ def _import(job: Job) -> float:
 
 def _load(job: Job, clock: Clock) -> tuple[Adapter, float]:
     """The loaded adapter, and the seconds that loading took once nothing was in its way."""
+    machine.use_exact_float32(job.device)
     for pause in (*PAUSES, None):
         start = time.perf_counter()
         try:

@@ -40,6 +40,13 @@ class Prepared:
     min_new_tokens: int
     max_new_tokens: int
 
+    def pinned(self) -> Prepared:
+        """The same in memory that a GPU copies from by itself."""
+        for name in ("ids", "ids_mask", "pixels", "images_mask", "frames", "frames_mask"):
+            if (tensor := getattr(self, name)) is not None:
+                setattr(self, name, tensor.pin_memory())
+        return self
+
 
 class FusionAdapter(Adapter):
     """Loads any checkpoint of the fusion model, whatever its fusion and size."""
@@ -105,7 +112,7 @@ class FusionAdapter(Adapter):
             prepared.frames, prepared.frames_mask = processing.pad_frames(clips, self.config.audio["mels"])
         if route == "rank":
             prepared.choices = [processing.answers_to_ids(self.tokenizer, r.choices, self.config) for r in requests]
-        return prepared
+        return prepared.pinned() if self.device.type == "cuda" else prepared
 
     def _image(self, request: Request) -> Tensor | None:
         from adapters.fusion.processing import image_to_pixels

@@ -53,6 +53,8 @@ class TransformersSpec(ModelSpec):
 
     attention: str = "sdpa"
     """attn_implementation; "eager" where a family has no other."""
+    compile: bool = False
+    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
     processor: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of AutoProcessor.from_pretrained, such as {min_pixels: 3136}."""
 
@@ -62,6 +64,8 @@ class OpenClipSpec(ModelSpec):
     """open_clip: `checkpoint` is a hub id, a local folder, or an architecture name with `pretrained` tag."""
 
     pretrained: str = ""
+    compile: bool = False
+    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
 
 
 @dataclass

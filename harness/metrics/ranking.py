@@ -175,31 +175,42 @@ def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.n
         if first == last:
             continue
         own = scores[side.item[first:last]]
-        side.ahead[first] = count(first, scores, everything, own)
-        if last - first == 1 or side.ahead[first] >= DEPTH:
+        if last - first == 1:
+            side.ahead[first] = count(first, scores, everything, own)
             continue
-        if side.ahead[first] == 0:
-            low = np.float32(side.score[last - 1] - hair)
-            if np.count_nonzero(scores >= low) == np.count_nonzero(own >= low):
-                continue  # nothing is ahead of the worst positive either
-        # The other positives matter only above the score that DEPTH others reach: few items are left to look at.
+        # Beyond the best, positives matter only above the score that DEPTH others reach, where few items are.
         floor = _reached_by(scores, DEPTH + last - first) - hair
         least = np.float32(floor - hair)
         items = np.flatnonzero(scores >= least)
-        others, own = scores[items], own[own >= least]
-        for entry in range(first + 1, last):
-            below = side.score[entry] < floor
-            side.ahead[entry] = DEPTH if below else count(entry, others, items, own)
+        others, near = scores[items], own[own >= least]
+        entries = slice(first, min(last, first + DEPTH))
+        counts = _reaching(others, near, side.score[entries], hair)
+        for entry, (maybe, surely) in enumerate(counts.T.tolist(), first):
+            if side.score[entry] < floor:
+                side.ahead[entry] = DEPTH if entry > first else count(entry, scores, everything, own)
+            elif maybe == surely:
+                side.ahead[entry] = maybe
+            else:
+                side.ahead[entry] = count(entry, others, items, near)
             if side.ahead[entry] >= DEPTH:
                 break
 
 
+def _reaching(others: np.ndarray, own: np.ndarray, scores: np.ndarray, hair: float) -> np.ndarray:
+    """Int [2, n]: how many of `others`, without `own`, come within a hair of each score or above, and surely above."""
+    edges = np.concatenate([scores - hair, scores + hair]).astype(np.float32)
+    found = len(others) - np.searchsorted(np.sort(others), edges)
+    found -= len(own) - np.searchsorted(np.sort(own), edges)
+    return found.reshape(2, -1)
+
+
 def _reached_by(scores: np.ndarray, count: int) -> float:
     """A high score that at least `count` items reach; -inf where there are few items."""
-    width = len(scores) // _GROUPS
-    if width <= count:
+    groups = max(128, 4 * count)
+    width = len(scores) // groups
+    if width < 4:
         return -np.inf
-    best = scores[: width * _GROUPS].reshape(_GROUPS, width).max(axis=0)
+    best = scores[: width * groups].reshape(groups, width).max(axis=1)  # a group's is reached by one item at least
     return float(np.partition(best, -count)[-count])
 
 

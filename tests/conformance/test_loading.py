@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import tiny_chat
 import tiny_dual
@@ -16,7 +17,7 @@ from adapters.transformers_prompted import Git
 from harness.clock import Clock
 from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import UserError
-from harness.records import Request
+from harness.records import Media, Request
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +178,42 @@ def test_an_open_clip_tag_is_looked_up_in_its_table():
         load(OpenClip, "ViT-B-32", pretrained="openai")
     with pytest.raises(UserError, match=r"knows no 'opnai' weights of ViT-B-32\. Did you mean 'openai'\?"):
         load(OpenClip, "ViT-B-32", pretrained="opnai")
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> list[str]:
+    """The parts of models that were called compiled, without a compiler's minutes."""
+    import torch
+
+    called: list[str] = []
+
+    def compile_(module, **options):
+        assert options == {"dynamic": True}
+
+        def call(*arguments, **named):
+            called.append(type(module).__name__)
+            return module._call_impl(*arguments, **named)
+
+        module._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    return called
+
+
+@pytest.mark.parametrize("build", ["clip", "open_clip_vit"])
+def test_a_dual_encoder_that_is_to_be_compiled_runs_its_towers_compiled(build, tmp_path, compiled):
+    getattr(tiny_dual, build)(tmp_path)
+    family = TransformersDual if build == "clip" else OpenClip
+    for wanted in (False, True):
+        adapter = load(family, tmp_path, compile=wanted)
+        for part in ("a text", Media("image", "red", np.full((8, 8, 3), 200, np.uint8))):
+            adapter.embed(adapter.prepare([Request((part,))], "embed"))
+            assert bool(compiled) == wanted
+            compiled.clear()
+
+
+def test_a_chat_model_that_is_to_be_compiled_generates_compiled(chat_folder, compiled):
+    for wanted in (False, True):
+        adapter = load(ChatModel, chat_folder, compile=wanted)
+        adapter.generate(adapter.prepare([Request(("Why?",), max_new_tokens=3)], "generate"))
+        assert bool(compiled) == wanted

@@ -78,3 +78,15 @@ def test_a_containers_limit_bounds_the_memory_that_can_still_be_taken(monkeypatc
         files |= {"/sys/fs/cgroup/memory.max": [limit], "/sys/fs/cgroup/memory.current": [used]}
     monkeypatch.setattr(machine, "_lines", lambda path: files.get(path, []))
     assert machine.available_bytes() == expected * 2**30
+
+
+def test_a_gpu_computes_float32_as_float32(monkeypatch):
+    from torch.backends import cuda, cudnn
+
+    for library in (cuda.matmul, cudnn):
+        library.allow_tf32 = True
+    machine.use_exact_float32("cpu")
+    assert cuda.matmul.allow_tf32
+    machine.use_exact_float32("cuda:1")
+    assert not cuda.matmul.allow_tf32
+    assert not cudnn.allow_tf32

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from harness import plan
-from harness.config.specs import RunSpec
+from harness.config.specs import RunSpec, TransformersSpec
 from harness.dataset import Dataset
 from harness.plan import Group, Plan, by_length
 from harness.records import Sample
@@ -53,3 +54,9 @@ def test_what_is_embedded_keeps_the_order_of_the_data_set_and_the_order_is_made_
     assert asked(made.asked(GROUP, "embed")) == lengths
     assert asked(made.asked(GROUP, "generate")) == sorted(lengths, reverse=True)
     assert made.asked(GROUP, "generate") is made.asked(GROUP, "rank")
+
+
+def test_the_card_of_a_model_says_what_it_runs_in():
+    spec = TransformersSpec("x", "domestic", checkpoint="bundled:pocket-qwen3-vl")
+    assert plan.card(spec, "cpu")["dtype"] == "float32"
+    assert plan.card(replace(spec, dtype="bfloat16", compile=True), "cpu")["dtype"] == "bfloat16, compiled"

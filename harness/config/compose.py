@@ -9,7 +9,7 @@ the file, the key and the nearest right name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ ORIGINS = ("in-house", "domestic", "international")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
+_NAME = re.compile(r"[\w+:@%-]+")
+"""Of a member: Hydra takes a point, a space or a comma in it for something else."""
 _FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
@@ -65,8 +67,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bo
         files = members("model", config_dir)
         left_out = {name for name in implied - mentioned if not is_here(_said(files[name], "checkpoint") or "")}
         chosen["model"] = [name for name in chosen["model"] if name not in left_out]
-    lists = [f"{group}=[{','.join(names)}]" for group, names in chosen.items()]
-    lists.append(f"prompt=[{','.join(members('prompt', config_dir))}]")
+    lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
+    lists.append(f"prompt={_listed(members('prompt', config_dir))}")
     _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
     return run, implied - (set(chosen["model"]) - set(run.models))
@@ -119,7 +121,7 @@ def _recipes(names: Sequence[str], overrides: list[str], config_dir: Path | None
     wanted = dict.fromkeys(names)
     while True:
         lists = [f"+spec@recipes.{name}=recipe" for name in wanted]
-        lists += [f"+train@recipes.{name}={name}" for name in wanted]
+        lists += [f"+train@recipes.{name}='{name}'" for name in wanted]
         spec: TrainingSpec = _objects(_hydra(lists + overrides, config_dir, root="training"), config_dir)
         needed = dict.fromkeys(n for recipe in spec.recipes.values() for n in recipe.needs.values() if n in known)
         if needed.keys() <= wanted.keys():
@@ -144,6 +146,11 @@ def _parse(override: str) -> tuple[str, str | None]:
             f"'{override}' is no setting: write key=value (task=vqa, limit=100) or ~models.NAME to leave one out."
         )
     return key.lstrip("+"), value
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names as a list of Hydra's, quoted: to it nan is a number, null nothing and true a truth value."""
+    return "[" + ",".join(f"'{name}'" for name in names) + "]"
 
 
 def _split(value: str) -> list[str]:
@@ -197,12 +204,9 @@ def _quoted(override: str, key: str, value: str | None) -> str:
     head = override[: override.index("=")]
     if (key, value) in (("batch_size", "auto"), ("engine.gpus", "auto"), ("limit", "all")):
         return f"{head}=null"
-    plain = value[:1] not in "\"'[{" and not value.startswith("${")
-    if (
-        plain
-        and value not in ("", "null")
-        and (_TEXT_KEYS.search(key) or not re.fullmatch(r"[\w.+\-/:@%]*", value, re.A))
-    ):
+    text = bool(_TEXT_KEYS.search(key))
+    plain = value[:1] not in ("\"'" if text else "\"'[{") and not value.startswith("${")
+    if plain and value not in ("", "null") and (text or not re.fullmatch(r"[\w.+\-/:@%]*", value, re.A)):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'") if value.endswith("\\") or "'" in value else value
         return f"{head}='{escaped}'"
     return override
@@ -219,6 +223,10 @@ def _check_headers(chosen: dict[str, list[str]], config_dir: Path | None) -> Non
         found = members(group, config_dir)
         for name in names:
             own = config_dir is not None and found[name].is_relative_to(config_dir)
+            if own and not _NAME.fullmatch(name):
+                raise UserError(
+                    f"{found[name]}: '{name}' is no name, which has letters, digits, - and _. Rename the file."
+                )
             header = f"# @package {group}s.{name}"
             if own and found[name].read_text("utf-8").lstrip().split("\n")[0].rstrip() != header:
                 raise UserError(f"{found[name]}: the first line must be `{header}`.")
@@ -257,6 +265,9 @@ def _explain(error: Exception, config_dir: Path | None) -> str:
     while step is not None and step not in chain:
         chain.append(step)
         step = step.__cause__ or step.__context__
+    if setting := getattr(error, "override", ""):  # it could not even be taken apart
+        reason = [str(step).split("\n")[0] for step in chain if str(step) not in ("", "None")][-1]
+        return f"'{setting.lstrip('+')}' cannot be read as a setting: {reason}."
     text = "\n".join(str(step) for step in chain)
     member = re.search(r"In '([\w-]+)/([\w-]+)'", text)
     where = ""

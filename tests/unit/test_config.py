@@ -64,7 +64,30 @@ def test_an_origin_names_its_models(mine):
     assert {spec.origin for spec in run.models.values()} == {"international"}
 
 
-@pytest.mark.parametrize("name", ["对比 (一)", "it's", "1e3", "a b", "null-ish", "100%"])
+@pytest.mark.parametrize("name", ["nan", "null", "true", "yes", "1e3", "1_000", "-1", "007", "inf", "模型", "a+b"])
+def test_a_name_that_could_be_read_as_a_number_or_as_nothing_is_a_name(mine, name):
+    (mine / "model" / f"{name}.yaml").write_text(MINE.replace("models.mine", f"models.{name}"))
+    run = settings(f"model={name},mine", f"run={name}", config_dir=mine)
+    assert list(run.models) == [name, "mine"]
+    assert run.run == (name if name != "null" else None)
+    assert name in settings("model=all", config_dir=mine).models
+
+
+@pytest.mark.parametrize("name", ["a b", "a.b", "a,b", "a=b", "it's"])
+def test_a_file_whose_name_is_no_name_is_told_so(mine, name):
+    file = mine / "model" / f"{name}.yaml"
+    file.write_text(MINE.replace("models.mine", f"models.{name}"))
+    with pytest.raises(UserError) as raised:
+        settings("model=all", config_dir=mine)
+    assert str(raised.value).startswith(f"{file}: '{name}' is no name")
+
+
+def test_a_setting_that_cannot_be_taken_apart_is_named(mine):
+    said = refused("model=mine", "models.mine.options.depth=[", config_dir=mine)
+    assert said.startswith("'models.mine.options.depth=[' cannot be read as a setting: ")
+
+
+@pytest.mark.parametrize("name", ["对比 (一)", "it's", "1e3", "nan", "[a,b]", "{a: 1}", "a b", "null-ish", "100%"])
 def test_run_names_and_paths_are_taken_as_they_are(mine, name):
     run = settings("model=mine", f"run={name}", f"data_dir=/数据 (1)/{name}", config_dir=mine)
     assert run.run == name

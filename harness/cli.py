@@ -221,18 +221,22 @@ def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are
 
 def _report(arguments: argparse.Namespace) -> int:
     from harness import report, summary
-    from harness.store import RunFolder, write_json
+    from harness.store import SUMMARY, RunFolder, write_json
 
     results, names = _where(arguments.words)
     if not names:
         raise UserError("Which run? `harness list runs` names the runs there are.")
     folders = [RunFolder.open(results, name) for name in dict.fromkeys(names)]
     language = arguments.lang or folders[0].plan()["config"]["report"]["language"]
+    built = []
     with ExitStack() as stack:
         for folder in folders:
-            stack.enter_context(folder.at_work())
-            write_json(folder.path / "summary.json", summary.build(folder))
-        out = report.write([folder.path for folder in folders], arguments.out, language)
+            writing = folder.writable or arguments.out is None  # a report elsewhere needs no more than to read
+            stack.enter_context(folder.at_work() if writing else folder.being_read())
+            built.append(summary.build(folder))
+            if writing:
+                write_json(folder.path / SUMMARY, built[-1])
+        out = report.write([folder.path for folder in folders], arguments.out, language, summaries=built)
     print(out / "report.html")
     return 0
 

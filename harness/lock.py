@@ -26,7 +26,10 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         file = _take(path)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); what is there stays as it is.") from error
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); what is there stays as it is. "
+            "`harness report … --out DIR` writes a report elsewhere."
+        ) from error
     try:
         yield
     finally:

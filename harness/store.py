@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 RECORDS = "records.jsonl"
+SUMMARY = "summary.json"
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -322,7 +323,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """summary.json; None where there is none yet."""
-        path = self.path / "summary.json"
+        path = self.path / SUMMARY
         return read_json(path) if path.exists() else None
 
     @property
@@ -331,6 +332,19 @@ class RunFolder:
         where = self.path.parent
         words = [self.name] if where == Path("results") else [self.name, f"results_dir={where}"]
         return shlex.join(["harness", "resume", *words])
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write here, as far as the system can tell beforehand."""
+        return os.access(self.path, os.W_OK)
+
+    @contextmanager
+    def being_read(self) -> Iterator[None]:
+        """For who writes nothing here, and so keeps nobody out. Raises UserError where something cannot be read."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{error.filename or self.path} cannot be read: {error.strerror or error}.") from error
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

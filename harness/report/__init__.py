@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 
 def write(
-    run_folder: Path | Sequence[Path], out: Path | None = None, language: str = "en", *, charts: bool = True
+    run_folder: Path | Sequence[Path],
+    out: Path | None = None,
+    language: str = "en",
+    *,
+    charts: bool = True,
+    summaries: Sequence[Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write report.md, report.html, tables/ and charts/ of one run, or of several joined; returns their folder.
 
     `out` is by default the run folder itself, and for several runs a folder beside the first one that bears all
-    their names. Without `charts` none are drawn, which spares the import of matplotlib. Raises UserError when a folder
-    is no run, its summary is damaged, or `out` cannot be written.
+    their names. Without `charts` none are drawn, which spares the import of matplotlib. `summaries` are what the
+    folders' summary.json would say, where they need not be read. Raises UserError when a folder is no run, its summary
+    is damaged, or `out` cannot be written.
     """
     from harness.report import charts as drawing
     from harness.report import document, export, html, markdown, summary, tables
@@ -35,7 +41,8 @@ def write(
     folders = [Path(folder) for folder in folders]
     if not folders:
         raise UserError("There is no run to report on. `harness list runs` names the runs there are.")
-    data = summary.join([(summary.load(folder), str(folder / "summary.json"), folder) for folder in folders])
+    found = summaries or [summary.load(folder) for folder in folders]
+    data = summary.join([(s, str(folder / "summary.json"), folder) for s, folder in zip(found, folders, strict=True)])
     out = Path(out) if out is not None else _default(folders)
     try:
         for name in ("tables", "charts") if charts else ("tables",):

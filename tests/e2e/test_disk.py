@@ -101,6 +101,26 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(world):
         assert done.returncode == 2, done.stderr
         (line,) = done.stderr.splitlines()
         assert "Read-only file system" in line
+        assert "--out DIR" in line or command[0] == "run"
+    assert {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()} == before
+
+
+@mounts
+def test_a_run_that_may_only_be_read_is_reported_elsewhere(world):
+    world.model("toy")
+    quiz = world.questions(8)
+    for name in ("a", "b"):
+        world.harness("run", "model=toy", f"dataset={quiz}", "latency=off", f"run={name}")
+    (world.results / "a" / "summary.json").unlink()
+    before = {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()}
+    calls = (
+        subprocess.list2cmdline(world.command("report", *runs, "--out", out))
+        for runs, out in ((["results/a"], "one"), (["results/a", "results/b"], "both"))
+    )
+    done = within(world, f"mount --bind results results; mount -o remount,bind,ro results; {'; '.join(calls)}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "| toy | 0.500" in (world.folder / "one" / "report.md").read_text()
+    assert (world.folder / "both" / "report.html").exists()
     assert {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()} == before
 
 

@@ -88,9 +88,10 @@ class OpenClip(DualEncoder):
         if kind == "text":
             inputs = self.tokenizer(list(parts))
         else:
-            from harness.media import open_image
+            from harness.media import in_parallel, open_image
 
-            inputs = torch.stack([self.preprocess(open_image(part)) for part in parts]).to(self.dtype)
+            pixels = in_parallel(lambda part: self.preprocess(open_image(part)), parts)
+            inputs = torch.stack(pixels).to(self.dtype)
         return inputs.pin_memory() if self.device.type == "cuda" else inputs
 
     def features(self, kind: Modality, inputs: torch.Tensor) -> torch.Tensor:

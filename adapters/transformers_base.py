@@ -122,20 +122,16 @@ class TransformersAdapter(Adapter):
         }
 
 
-def images_of(request: Request) -> list[Image]:
-    """The request's images, decoded to RGB; raises SampleError for one that does not open."""
-    from harness.media import open_image
-
-    return [open_image(medium) for medium in request.media("image")]
-
-
 def one_image_each(requests: Sequence[Request], family: str) -> list[Image]:
-    """The single image of each request; raises SampleError for another number, or for sound."""
+    """The single image of each request, decoded to RGB; raises SampleError for another number, for sound, and for an
+    image that does not open."""
+    from harness.media import in_parallel, open_image
+
     for request in requests:
         if len(request.media("image")) != 1 or request.media("audio"):
             kinds = ", ".join(part.kind for part in request.parts if isinstance(part, Media)) or "none"
             raise SampleError(f"{family} takes exactly one image and no sound; the request's media: {kinds}.")
-    return [images_of(request)[0] for request in requests]
+    return in_parallel(open_image, [request.media("image")[0] for request in requests])
 
 
 def context_length(tokenizer: Any, model: Any) -> int | None:

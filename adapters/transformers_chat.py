@@ -68,7 +68,9 @@ class ChatModel(TransformersAdapter):
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Prompts:
         """Decode the media, fill in the chat template, tokenise and pad; needs no device."""
-        conversations = [[{"role": "user", "content": self._content(request)}] for request in requests]
+        from harness.media import in_parallel
+
+        conversations = [[{"role": "user", "content": content}] for content in in_parallel(self._content, requests)]
         tensors = self.processor.apply_chat_template(
             conversations,
             tokenize=True,

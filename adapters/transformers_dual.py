@@ -39,9 +39,9 @@ class TransformersDual(DualEncoder, TransformersAdapter):
                     list(parts), padding=self.padding, truncation=True, max_length=self.context, return_tensors="pt"
                 )
             )
-        from harness.media import open_image
+        from harness.media import in_parallel, open_image
 
-        images = [open_image(part) for part in parts]
+        images = in_parallel(open_image, parts)
         return self.to_host(self.processor.image_processor(images=images, return_tensors="pt"))
 
     def features(self, kind: Modality, inputs: Tensors) -> torch.Tensor:
@@ -59,10 +59,11 @@ class Clap(TransformersDual):
     def host_inputs(self, kind: Modality, parts: Sequence[Any]) -> Tensors:
         if kind == "text":
             return super().host_inputs(kind, parts)
-        from harness.media import open_audio
+        from harness.media import in_parallel, open_audio
 
         extractor = self.processor.feature_extractor
-        clips = [open_audio(part, extractor.sampling_rate)[: extractor.nb_max_samples] for part in parts]
+        sounds = in_parallel(lambda part: open_audio(part, extractor.sampling_rate), parts)
+        clips = [sound[: extractor.nb_max_samples] for sound in sounds]
         inputs = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="pt")
         # Set for a random clip of the batch by the extractor of "fused" checkpoints, though none is longer here.
         inputs["is_longer"] = inputs["is_longer"] & False

@@ -8,9 +8,11 @@ asked for it; the run goes on.
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -35,6 +37,10 @@ packs so well that a small file can hold days of it."""
 
 REMEMBERED = 2**28
 """Bytes of decoded media that are kept where questions share them: 256 MiB, a few hundred photos."""
+
+
+MOST_THREADS = 8
+"""That prepare media at a time: what they have in hand is in memory."""
 
 
 class _Memory:
@@ -86,6 +92,25 @@ def _once(key: Any, decode: Callable[[], Any], size: Callable[[Any], int]) -> An
         decoded = decode()
         memory.put(key, decoded, size(decoded))
     return decoded.copy()
+
+
+def in_parallel(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """What `work` makes of each item, in order, by threads for the processors that are to spare: while one decodes or
+    resizes, others can, and a GPU is not kept waiting for one. Raises the first item's error."""
+    if threads() == 1 or len(items) < 2:
+        return [work(item) for item in items]
+    return list(_pool(threads()).map(work, items))
+
+
+def threads() -> int:
+    """One processor is left to whoever feeds the device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_THREADS, cores - 1))
+
+
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="media")
 
 
 def open_image(media: Media) -> Image.Image:

@@ -94,10 +94,11 @@ class FusionAdapter(Adapter):
         import torch
 
         from adapters.fusion import processing
+        from harness.media import in_parallel
 
         texts = [request.text for request in requests]
-        images = [self._image(request) for request in requests]
-        clips = [self._clip(request) for request in requests]
+        images = in_parallel(self._image, requests)
+        clips = in_parallel(self._clip, requests)
         prepared = Prepared(
             len(requests), None, None, None, None, None, None, [],
             min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests),

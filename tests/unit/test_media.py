@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from harness.errors import SampleError
-from harness.media import FORMATS, open_audio, open_image, remembered
+from harness.media import FORMATS, in_parallel, open_audio, open_image, remembered, threads
 from harness.records import Media
 
 
@@ -207,3 +208,23 @@ def test_the_media_asked_for_longest_ago_are_forgotten_when_room_runs_out(tmp_pa
         open_image(c)
         with pytest.raises(SampleError):
             open_image(b)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_media_prepared_side_by_side_come_in_order_and_an_error_is_raised(threads, monkeypatch):
+    monkeypatch.setattr("harness.media.threads", lambda: threads)
+    together = Barrier(threads)
+
+    def work(item: int) -> int:
+        together.wait(timeout=60)  # passes only where so many work at a time
+        return 10 // item
+
+    assert in_parallel(work, [1, 2, 5, 10, 3, 4]) == [10, 5, 2, 1, 3, 2]
+    with pytest.raises(ZeroDivisionError):
+        in_parallel(work, [1, 2, 0])
+
+
+def test_a_core_is_left_to_the_device(monkeypatch):
+    for cores, wanted in ((1, 1), (2, 1), (4, 3), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert threads() == wanted

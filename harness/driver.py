@@ -92,7 +92,8 @@ def _without_models(plan: Plan, folder: RunFolder) -> None:
             store.write_records(_prior(plan, group))
             store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
     for dataset in plan.datasets.values():
-        pictures.keep(dataset, folder.path / "media")
+        if "image" in dataset.modalities:
+            pictures.keep(dataset, folder.path / "media")
 
 
 def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:

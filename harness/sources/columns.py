@@ -239,11 +239,14 @@ class _Mapped(Sequence[Sample]):
             return [_fill(source, row)]
         if not isinstance(source, str):
             return [text for part in source for text in self._texts(part, row)]
-        source = source.replace("{language}", self.language)
         if "{" in source:
-            return [_fill(source, row)]
-        values = (self._translated(source, value) for value in _reach(row, source))
-        return [text for text in (str(value).strip() for value in values if value is not None) if text]
+            source = source.replace("{language}", self.language)
+            if "{" in source:
+                return [_fill(source, row)]
+        found = _reach(row, source)
+        if source in self.spec.values or any(type(value) is not str for value in found):
+            found = [str(value) for value in (self._translated(source, value) for value in found) if value is not None]
+        return [text for value in found if (text := value.strip())]
 
     def _translated(self, column: str, value: Any) -> Any:
         known = self.spec.values.get(column, {})

@@ -26,6 +26,12 @@ def test_records_come_back_as_they_went(cell):
     assert list(cell.records()) == [record("1"), record("2")]
 
 
+def test_an_empty_answer_is_not_the_same_as_none(cell):
+    cell.append([Record("1", "c", answer=""), Record("2", "c", error="it crashed")])
+    cell.close()
+    assert [r.answer for r in cell.records()] == ["", None]
+
+
 def test_a_torn_last_line_is_dropped(cell):
     cell.append([record("1"), record("2")])
     cell.close()

@@ -268,11 +268,17 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise UserError(f"Two runs are compared, RUN_A and RUN_B, not {len(names)}.")
     a, b = names
     rows = compare(RunFolder.open(results, a), RunFolder.open(results, b))
-    listing.show([asdict(row) for row in rows], arguments.json)
+    listing.show([asdict(row) for row in rows if arguments.json or row.verdict != "missing"], arguments.json)
     found = worse(rows)
-    if found:
-        names = ", ".join(f"{row.model} on {row.task} {row.dataset} {row.language}" for row in found)
-        print(f"{b} is worse than {a}: {names}", file=sys.stderr)
+    for said, lacks in ((f"{b} is worse than {a}", False), (f"{b} lacks what {a} has", True)):
+        cells = [
+            " ".join(filter(None, (row.model, "on", row.task, row.dataset, row.language, row.ablate)))
+            for row in found
+            if (row.verdict == "missing") == lacks
+        ]
+        if cells:
+            more = f" and {len(cells) - 6} more" if len(cells) > 6 else ""
+            print(f"{said}: {', '.join(cells[:6])}{more}", file=sys.stderr)
     return 1 if found and arguments.fail_if_worse else 0
 
 

@@ -40,13 +40,18 @@ def families(texts: Iterable[str], words: Words) -> tuple[list[str], Words]:
 
 @cache
 def having(wanted: frozenset[str]) -> str | None:
-    """The first installed family, upright and of normal weight, whose character map holds all of `wanted`."""
+    """The first installed family, upright and neither light nor bold, whose character map holds all of `wanted`.
+
+    Not the one that newer versions of matplotlib bring as a last resort: it has a box for every character there is.
+    """
     from matplotlib import font_manager, ft2font
 
     fonts = [
         font
         for font in font_manager.fontManager.ttflist
-        if font.style == "normal" and font.weight in (400, "normal", "regular")
+        if font.style == "normal"
+        and font.weight in (400, 500, "normal", "regular", "medium")
+        and "Last Resort" not in font.name
     ]
     place = {usual: position for position, usual in enumerate(_USUAL)}
     fonts.sort(key=lambda font: min((p for usual, p in place.items() if usual in font.name), default=len(_USUAL)))

@@ -36,6 +36,16 @@ def test_a_run_compared_with_itself_passes_the_gate(world, two_runs):
     world.harness("compare", two_runs[0], two_runs[0], "--fail-if-worse")
 
 
+def test_what_the_second_run_was_not_asked_is_counted_in_a_line_and_fails_the_gate(world, two_runs):
+    world.harness("run", "dataset=quiz", "model=steady", "latency=off", "run=c")
+    pair = [two_runs[0], str(world.results / "c")]
+    done = world.harness("compare", *pair)
+    assert done.stderr.strip() == f"{pair[1]} lacks what {pair[0]} has: worse on vqa quiz en, gone on vqa quiz en"
+    assert "missing" not in done.stdout
+    assert [row["verdict"] for row in json.loads(world.harness("compare", *pair, "--json").stdout)].count("missing") == 2
+    world.harness("compare", *pair, "--fail-if-worse", status=1)
+
+
 def test_other_samples_are_refused(world, two_runs):
     world.harness("run", "dataset=quiz", "model=steady", "limit=10", "latency=off", "run=c")
     done = world.harness("compare", two_runs[0], str(world.results / "c"), status=2)

@@ -103,6 +103,14 @@ def test_without_a_chinese_font_labels_are_english_and_one_warning_says_so(demo,
     assert len(caplog.records) == 1
 
 
+def test_the_font_of_boxes_that_matplotlib_brings_is_no_chinese_font(monkeypatch):
+    from matplotlib import font_manager, get_data_path
+
+    own = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(get_data_path())]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    assert fonts.having.__wrapped__(frozenset("延迟")) is None
+
+
 def test_a_task_without_latency_has_no_latency_chart(demo):
     path = demo / "summary.json"
     data = json.loads(path.read_text("utf-8"))

@@ -125,7 +125,7 @@ class Record:
     """Why there is no answer: kind, message, file and row."""
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object without the fields that are empty; `id` and `cluster` always stand, and an answer of no text."""
+        """A JSON object without the fields that are empty, but for `id`, `cluster` and an answer of no text."""
         row: dict[str, Any] = {"id": self.id, "cluster": self.cluster}
         for name in _MAY_BE_EMPTY:
             value = getattr(self, name)

@@ -1,0 +1,43 @@
+"""What a process inherits from the local engine: measured in one started beside it, not read off a variable."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+
+# Four activations of 20 MiB, made and freed ten times: what is kept is not faulted in again.
+FAULTS = """
+import resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    activations = [bytes(b"x") * (20 << 20) for _ in range(4)]
+    del activations
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+ENGINE = "import subprocess, sys; from harness.engine.local import LocalEngine; LocalEngine();"
+
+
+def faults(code: str, **environment: str) -> int:
+    """Pages that a child of `code` had to ask the kernel for."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    start = f"{code} subprocess.run([sys.executable, '-c', {FAULTS!r}], check=True)"
+    done = subprocess.run([sys.executable, "-c", start], env=bare | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@needs_glibc
+def test_a_batch_reuses_the_memory_of_the_one_before_it() -> None:
+    pages = 4 * (20 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert faults("import subprocess, sys;") > 5 * pages, "the C library keeps memory by itself: nothing to set"
+    assert faults(ENGINE) < 1.5 * pages
+
+
+@needs_glibc
+def test_a_user_s_own_settings_of_the_allocator_stand() -> None:
+    pages = 4 * (20 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert faults(ENGINE, MALLOC_TRIM_THRESHOLD_="0") > 5 * pages

@@ -1,0 +1,74 @@
+"""What went wrong, and what follows from it: whether to wait, to ask for less, or to end the process.
+
+Errors of libraries are told by name or text, so that the libraries need not be there.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from harness.errors import SampleError, TransientError, UserError
+
+PAUSES = (1.0, 4.0, 15.0)
+"""Seconds before what may pass is tried again."""
+_PASSING = {"ConnectionError", "TimeoutError", "Timeout", "TimeoutException", "NetworkError"}
+
+
+class DeviceLost(BaseException):
+    """The device answers this process no more; the message is the error's."""
+
+
+def describe(error: BaseException) -> str:
+    """One line for people: the message of an error that was written for them, else its kind before it."""
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, UserError | SampleError) else f"{type(error).__name__}: {text}"
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again may help: TransientError, Python's own network errors, and those of HTTP libraries."""
+    return isinstance(error, TransientError) or any(kind.__name__ in _PASSING for kind in type(error).__mro__)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the host or the device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    signs = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether the device is of no more use to this process: after most CUDA errors every later call fails too."""
+    named = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    return isinstance(error, RuntimeError) and named and not out_of_memory(error)
+
+
+def caught(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns, or the error that it raises."""
+    try:
+        return call(*arguments)
+    except Exception as error:
+        return without_frames(error)
+
+
+def without_frames(error: Exception) -> Exception:
+    """The error without the frames that it came through: they would keep the tensors of the call that failed."""
+    step: BaseException | None = error
+    while step is not None and step.__traceback__ is not None:
+        traceback.clear_frames(step.__traceback__)
+        step.__traceback__ = None
+        step = step.__cause__ or step.__context__
+    return error
+
+
+def free_memory() -> None:
+    """Give back what a failed call has left, on the host and in torch's cache of device memory."""
+    import gc
+    import sys
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -16,9 +16,6 @@ from harness.dataset import Dataset
 from harness.errors import UserError
 from harness.records import Modality, Sample
 
-ABLATIONS = ("none", "text", "image", "audio", "shuffled-text", "shuffled-image", "shuffled-audio")
-"""What a run may ask for. `text` is the question."""
-
 
 def modality(ablation: str) -> Modality:
     """What an ablation takes away or exchanges."""

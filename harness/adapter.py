@@ -13,13 +13,9 @@ fault by asking in halves, and goes on with the others; it does so too when memo
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from harness.errors import UserError, nearest
 from harness.records import Answer, Modality, Request, Route
 
 if TYPE_CHECKING:
@@ -99,28 +95,3 @@ CAPABILITIES: dict[Route, type] = {"embed": Embeds, "rank": Ranks, "generate": G
 def routes_of(adapter: type) -> tuple[Route, ...]:
     """The routes an adapter class can serve, from the methods it has."""
     return tuple(route for route in CAPABILITIES if callable(getattr(adapter, route, None)))
-
-
-def locate(target: str) -> type[Adapter]:
-    """The adapter class that a config's `_target_` names; the working directory counts as a place to import from.
-
-    Raises UserError when the module or the class is not there.
-    """
-    module_name, _, class_name = target.rpartition(".")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
-        raise UserError(
-            f"_target_ {target}: there is no module '{error.name}'. Is its folder on PYTHONPATH?"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"_target_ '{target}' must be module.Class.") from error
-    found = getattr(module, class_name, None)
-    if not isinstance(found, type):
-        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-        raise UserError(f"_target_ {target}: {module_name} has no class '{class_name}'. {nearest(class_name, classes)}")
-    return found

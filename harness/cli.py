@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(to_json(run), allow_unicode=True, sort_keys=False), end="")
         return 0
     from harness import driver, plan
-    from harness.store import RunFolder
+    from harness.store.runs import RunFolder
 
     planned = plan.make(run, implied)
     folder = RunFolder.create(Path(run.results_dir).expanduser(), run.run)
@@ -162,7 +162,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _resume(arguments: argparse.Namespace) -> int:
     from harness import driver, plan
-    from harness.store import RunFolder, runs
+    from harness.store.runs import RunFolder, runs
 
     results, names = _where(arguments.words)
     if len(names) > 1:
@@ -221,7 +221,8 @@ def _carry_out(planned, folder) -> int:  # noqa: ANN001 - Plan and RunFolder are
 
 def _report(arguments: argparse.Namespace) -> int:
     from harness import report, summary
-    from harness.store import SUMMARY, RunFolder, write_json
+    from harness.store.files import write_json
+    from harness.store.runs import SUMMARY, RunFolder
 
     results, names = _where(arguments.words)
     if not names:
@@ -261,7 +262,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from harness import listing
     from harness.compare import compare, worse
-    from harness.store import RunFolder
+    from harness.store.runs import RunFolder
 
     results, names = _where(arguments.words)
     if len(names) != 2:

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import statistics
 from harness.errors import UserError
-from harness.store import RunFolder
+from harness.store.runs import RunFolder
 from harness.summary import score_cell
 
 Key = tuple[str, str, str, str, str]

@@ -8,19 +8,19 @@ is missing.
 
 from __future__ import annotations
 
-import signal
+import heapq
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import harness
 from harness import machine
-from harness.adapter import locate
+from harness.adapter import Adapter
+from harness.cell_writer import CellWriter
 from harness.config.specs import from_json, to_json
 from harness.engine.local import LocalEngine
 from harness.errors import UserError
@@ -38,12 +38,15 @@ from harness.events import (
     Shrunk,
     Timed,
 )
+from harness.interrupts import interruptible
+from harness.media import thumbnail
 from harness.plan import Group, Plan, card, group_info
 from harness.progress import Progress
-from harness.records import Record
-from harness.report import pictures
-from harness.store import CellStore, RunFolder, write_json
-from harness.task import Gallery, GalleryTask, blank_record
+from harness.records import EXAMPLES, Record, Sample, example_order
+from harness.store.cells import CellStore
+from harness.store.files import file_stem, write_json
+from harness.store.runs import RunFolder
+from harness.targets import load_class
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
@@ -93,18 +96,29 @@ def _without_models(plan: Plan, folder: RunFolder) -> None:
             store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
     for dataset in plan.datasets.values():
         if "image" in dataset.modalities:
-            pictures.keep(dataset, folder.path / "media")
+            _keep_thumbnails(dataset, folder.path / "media")
+
+
+def _keep_thumbnails(samples: Iterable[Sample], folder: Path) -> None:
+    """Keep thumbnails of the images, other than files, of the samples that a report may show."""
+    drawn = heapq.nsmallest(EXAMPLES, samples, key=lambda sample: example_order(sample.cluster, sample.id))
+    images = {medium for sample in drawn for medium in sample.media if medium.kind == "image"}
+    for medium in images:
+        if not isinstance(medium.source, Path) and (small := thumbnail(medium)) is not None:
+            ending, encoded = small
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / (file_stem(medium.key) + ending)).write_bytes(encoded)
 
 
 def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     """Run every job of the plan that is not complete yet; False if it was interrupted."""
     _without_models(plan, folder)
-    modules = {name for job in plan.jobs for name in locate(job.model._target_).imports}
+    modules = {name for job in plan.jobs for name in load_class(job.model._target_, Adapter).imports}
     engines = {device: LocalEngine(sorted(modules), plan.run.engine.timeout_s) for device in plan.devices}
-    writers = {cell.key: _Writer(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
+    writers = {cell.key: CellWriter(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
     jobs = [job for job in (_remaining(job, writers) for job in plan.jobs) if job is not None]
     started = time.monotonic()
-    with _interruptible(list(engines.values()), progress) as interrupts:
+    with interruptible(list(engines.values()), progress) as interrupts:
         progress.start(sum(cell.units for cell in plan.cells.values()), sum(w.done for w in writers.values()))
         _run_jobs(engines, jobs, writers, progress)
         if plan.run.latency.mode == "full":
@@ -123,7 +137,7 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
 
 
 def _run_jobs(
-    engines: Mapping[str, LocalEngine], jobs: Sequence[Job], writers: dict[str, _Writer], progress: Progress
+    engines: Mapping[str, LocalEngine], jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress
 ) -> None:
     """Each device in a thread takes the next job that waits. A cell belongs to one job, so one thread writes it."""
     waiting = iter(jobs)
@@ -152,7 +166,7 @@ MOST_DEATHS = 20
 """Worker processes that may die in a row, without an answer between, before their model is given up."""
 
 
-def _run_job(engine: LocalEngine, job: Job, writers: dict[str, _Writer], progress: Progress) -> None:
+def _run_job(engine: LocalEngine, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
     """Run a job to its end. A process that dies at work is started again, and the batch it died of asked one by one, so
     that a sample which kills costs that sample; one that dies twice loading, or again and again, fails the model."""
     attempt: Job | None = job
@@ -204,7 +218,7 @@ def _time(engine: LocalEngine, job: Job, store: CellStore, progress: Progress) -
                     store.write_latency(figures | {"note": f"latency was not measured to its end: {reason}"})
 
 
-def _after_death(job: Job, writers: dict[str, _Writer], death: Died) -> Job | None:
+def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job | None:
     """The job that is left after its process died: the batch in hand cut into single units, a single one tried once
     more (something else may have ended the process) and then given up. Nothing is prepared ahead any more, so that it
     is the batch in hand that a process dies of."""
@@ -234,7 +248,7 @@ def _after_death(job: Job, writers: dict[str, _Writer], death: Died) -> Job | No
     return replace(job, cells=tuple(cells), prepare_ahead=0) if cells else None
 
 
-def _remaining(job: Job, writers: dict[str, _Writer]) -> Job | None:
+def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
     """The job with only the cells and batches that are missing."""
     cells = tuple(
         replace(cell, batches=writers[cell.key].missing(), batch_size=writers[cell.key].batch_size)
@@ -244,7 +258,7 @@ def _remaining(job: Job, writers: dict[str, _Writer]) -> Job | None:
     return replace(job, cells=cells) if cells else None
 
 
-def _take(event: Event, job: Job, writers: dict[str, _Writer], progress: Progress) -> None:
+def _take(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
     """One event to where it belongs."""
     match event:
         case Loaded(seconds):
@@ -271,170 +285,6 @@ def _take(event: Event, job: Job, writers: dict[str, _Writer], progress: Progres
         case Failed(key, reason):
             progress.warn(f"{key}: {reason}")
             writers[str(key)].store.fail("failed", reason)
-
-
-class _Writer:
-    """What the driver keeps of one cell while it runs."""
-
-    def __init__(self, plan: Plan, folder: RunFolder, job: Job, key: str) -> None:
-        self.cell = plan.cells[key]
-        self.job = next(cell for cell in job.cells if cell.key == key)
-        self.store = folder.cell(key)
-        self.store.begin(self.cell.info)
-        self.task = plan.task(self.cell.group.task)
-        self.dataset = plan.asked(self.cell.group, self.job.route)
-        self.gallery: Gallery | None = self.task.gallery(self.dataset) if isinstance(self.task, GalleryTask) else None
-        self.load_s: float | None = None
-        self.seconds = 0.0
-        self.units = 0
-        self.taken = 0
-        """Batches that the process at work has handed over."""
-        self.suspect = -1
-        """The single unit that a process has died of already."""
-        self.kills = 0
-        """Processes that were killed while they had a batch in hand."""
-        self.batch_size = int(self.store.info().get("batch_size_that_fits", self.job.batch_size))
-        self.width = 0
-        self.waiting: list[tuple[str, str, str]] = []
-        self.done = sum(stop - start for start, stop in self.job.batches) if self.store.complete else 0
-
-    def missing(self) -> tuple[tuple[int, int], ...]:
-        """Batches still to run; what is on disk of a half-finished one is dropped, as it is run again whole."""
-        if self.gallery is not None:
-            return self._missing_vectors(self.gallery)
-        have = self.store.ids()
-        missing = self.job.batches
-        if have:  # else no sample need be built to know it
-            missing = []
-            for start, stop in self.job.batches:
-                ids = {self.dataset[i].id for i in range(start, stop)}
-                if ids <= have:
-                    self.done += stop - start
-                else:
-                    have -= ids
-                    missing.append((start, stop))
-        self.store.keep(have)
-        return tuple(missing)
-
-    def _missing_vectors(self, gallery: Gallery) -> tuple[tuple[int, int], ...]:
-        images = len(gallery.images)
-        missing = []
-        for side, low in (("image", 0), ("text", images)):
-            vectors = self.store.vectors(side)[1]
-            have = low + len(vectors)
-            self.width = self.width or vectors.shape[1]
-            own = [b for b in self.job.batches if (b[0] >= images) == (side == "text")]
-            whole = max((stop for _, stop in own if stop <= have), default=low)
-            self.store.keep_vectors(side, whole - low)
-            self.done += whole - low
-            missing += [batch for batch in own if batch[1] > whole]
-        return tuple(missing)
-
-    def answered(self, records: list[Any], seconds: float) -> None:
-        self.store.append(records)
-        self.seconds += seconds
-        self.units += len(records)
-        self.taken += 1
-
-    def embedded(self, event: Embedded) -> None:
-        self._append(event.side, event.ids, event.rows, event.errors)
-        self.seconds += event.seconds
-        self.units += len(event.ids)
-        self.taken += 1
-
-    def shrink(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.store.shrink(batch_size)
-
-    def died(self, death: Died, units: int) -> None:
-        """Batches are halved once two processes were killed over them: for want of memory, most likely."""
-        if death.cause != "kill":
-            return
-        self.kills += 1
-        if self.kills > 1:
-            self.shrink((min(units, self.batch_size) + 1) // 2)
-
-    def _append(self, side: str, ids: list[str], rows: np.ndarray, errors: dict[str, str]) -> None:
-        """Store vectors; items that failed before any had a width wait until one has. A process that was started anew
-        cannot know the width of the vectors before: others are refused here."""
-        if self.width and rows.shape[1] != self.width:
-            reason = f"embed() gave vectors of width {rows.shape[1]}, not {self.width} as before"
-            errors = dict.fromkeys(ids, reason) | errors  # of width 0 all have failed, each for a reason of its own
-            rows = np.full((len(ids), self.width), np.nan)
-        if not rows.shape[1]:
-            self.waiting += [(side, name, errors[name]) for name in ids]
-            return
-        for early, name, reason in self.waiting:
-            self.store.append_vectors(early, [name], np.full((1, rows.shape[1]), np.nan), {name: reason})
-        self.waiting = []
-        self.width = rows.shape[1]
-        self.store.append_vectors(side, ids, rows, errors)
-
-    def give_up(self, unit: int, reason: str) -> None:
-        """Record that one unit killed the process."""
-        if self.gallery is None:
-            record = blank_record(self.dataset[unit])
-            record.error = reason
-            self.store.append([record])
-            return
-        images = list(self.gallery.images)
-        side = "image" if unit < len(images) else "text"
-        name = images[unit] if side == "image" else list(self.gallery.texts)[unit - len(images)]
-        self._append(side, [name], np.zeros((1, 0)), {name: reason})
-
-    def finish(self, event: CellEnded) -> None:
-        """Rank a gallery whose vectors are all there, and close the cell."""
-        if self.gallery is not None and isinstance(self.task, GalleryTask):
-            sides = [self.store.vectors(side) for side in ("image", "text")]
-            if [len(side[0]) for side in sides] != [len(self.gallery.images), len(self.gallery.texts)]:
-                self.store.fail("failed", self.waiting[0][2] if self.waiting else "no vector came back")
-                return
-            records = self.task.rank(self.gallery, sides[0][1], sides[1][1])
-            errors = sides[0][2] | sides[1][2]
-            for record in records:
-                record.error = errors.get(record.id.partition(":")[2])
-            self.store.write_records(records)
-        shrunk = ""
-        if self.batch_size < self.job.batch_size:
-            shrunk = f"batches of at most {self.batch_size}: memory ran out, or the process was killed, at larger ones"
-        self.store.finish(
-            {
-                "load_s": self.load_s,
-                "samples_per_s": round(self.units / self.seconds, 2) if self.seconds else None,
-                "seconds": round(self.seconds, 3),
-                "peak_memory_mb": event.peak_memory_mb and round(event.peak_memory_mb, 1),
-                "latency": event.latency,
-                "note": "; ".join(filter(None, [event.note, shrunk])),
-            }
-        )
-
-    def close(self) -> None:
-        self.store.close()
-
-
-class _Interrupts:
-    """How often the person has pressed Ctrl-C."""
-
-    count = 0
-
-
-@contextmanager
-def _interruptible(engines: Sequence[LocalEngine], progress: Progress) -> Iterator[_Interrupts]:
-    interrupts = _Interrupts()
-
-    def interrupt(_signal: int, _frame: Any) -> None:
-        interrupts.count += 1
-        if interrupts.count == 1:
-            progress.warn("stopping after this batch (Ctrl-C again stops now)")
-        for engine in engines:
-            engine.stop() if interrupts.count == 1 else engine.kill()
-
-    previous = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupts
-    finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
 
 
 def resumed(folder: RunFolder) -> Any:

@@ -38,7 +38,7 @@ def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str
             for name, spec in run.models.items()
         ]
     if what == "tasks":
-        from harness.plan import make_task
+        from harness.task import make_task
 
         return [
             {"task": name, "routes": list(make_task(spec._target_, spec).routes)} for name, spec in run.tasks.items()
@@ -61,9 +61,8 @@ def _metrics() -> list[dict[str, Any]]:
     """Every metric of every task with its definition, got by scoring two made-up records."""
     from harness.config.compose import compose
     from harness.metrics import meteor
-    from harness.plan import make_task
     from harness.records import Record
-    from harness.task import Scoring
+    from harness.task import Scoring, make_task
 
     both = {"direction": "", "rank": 1, "positives": 1, "found@5": 1, "found@10": 1, "ap@10": 1.0, "gallery": 2}
     examples = {
@@ -103,7 +102,7 @@ def _recipes(config_dir: Path | None) -> list[dict[str, Any]]:
 
 
 def _runs(results_dir: Path) -> list[dict[str, Any]]:
-    from harness.store import runs
+    from harness.store.runs import runs
 
     found = []
     for folder in runs(results_dir):

@@ -40,7 +40,12 @@ REMEMBERED = 2**28
 
 
 MOST_THREADS = 8
-"""That prepare media at a time: what they have in hand is in memory."""
+"""The most threads that prepare media at the same time: what they have in hand is in memory."""
+
+THUMBNAIL_SIDE = 320
+"""Pixels of a thumbnail's longer side: sharp at twice the size that a report shows it at."""
+LOSSLESS_SIDE = 128
+"""Thumbnails up to this size are kept as PNG: JPEG would smear them."""
 
 
 class _Memory:
@@ -138,6 +143,24 @@ def _decoded_image(media: Media) -> Image.Image:
         raise _failure(media, "this is no image in a known format") from error
     except Exception as error:  # a decoder raises whatever a broken file leads it to
         raise _failure(media, str(error) or type(error).__name__) from error
+
+
+def thumbnail(media: Media) -> tuple[str, bytes] | None:
+    """The image at most THUMBNAIL_SIDE pixels wide and high, as (file ending, encoded bytes): ".png" or ".jpg".
+
+    None where the image does not open: the record of its sample says why.
+    """
+    try:
+        image = open_image(media)
+    except SampleError:
+        return None
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    encoded = io.BytesIO()
+    if max(image.size) <= LOSSLESS_SIDE:
+        image.save(encoded, "PNG", optimize=True)
+        return ".png", encoded.getvalue()
+    image.save(encoded, "JPEG", quality=80)
+    return ".jpg", encoded.getvalue()
 
 
 def open_audio(media: Media, rate: int) -> np.ndarray:

@@ -7,33 +7,27 @@ in exactly the same company.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
-import sys
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import machine, sources
 from harness.ablation import ablated, applies, modality
-from harness.adapter import Adapter, locate, routes_of
-from harness.checkpoint import folder_of, is_here
-from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
+from harness.adapter import Adapter, routes_of
+from harness.checkpoint import is_here
+from harness.config.specs import ModelSpec, RunSpec, to_json
 from harness.dataset import Dataset
 from harness.errors import UserError
 from harness.events import CellJob, Job
+from harness.fingerprint import digest, source_digest, sources_digest, weights_digest
 from harness.records import Language, Route
-from harness.task import GalleryTask, Scoring, Task
+from harness.sources.draw import by_length, draw
+from harness.targets import load_class
+from harness.task import GalleryTask, Scoring, Task, make_task
 
 BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
 CUDA_EMBED_BATCH = 256
 """An embedding keeps no state of its own on the device, so more of them fit than answers."""
-WINDOW = 1_024
-"""Neighbouring samples that are sorted by length: many batches, and yet what shares a picture stays together."""
 MEMORY_SHARE = 0.8
 """Of the device's memory that weights may take: the rest is for activations."""
 
@@ -102,11 +96,6 @@ class Plan:
 
     def task(self, name: str) -> Task:
         return make_task(self.run.tasks[name]._target_, self.run.tasks[name])
-
-
-def make_task(target: str, spec: Any) -> Task:
-    """The task that a config names; raises UserError where there is none such."""
-    return locate(target)(spec)  # pyright: ignore[reportReturnType]
 
 
 def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ignore[reportArgumentType]
@@ -293,10 +282,10 @@ def group_info(plan: Plan, group: Group) -> dict[str, Any]:
     }
 
 
-def _adapter(target: str) -> type:
+def _adapter(target: str) -> type[Adapter]:
     """The adapter's class; whatever goes wrong in importing someone's module is told as such."""
     try:
-        return locate(target)
+        return load_class(target, Adapter)
     except UserError:
         raise
     except Exception as error:
@@ -310,85 +299,6 @@ def batch_plan(sides: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
         for low in range(start, start + side, size):
             yield low, min(low + size, start + side)
         start += side
-
-
-def by_length(dataset: Dataset) -> Dataset:
-    """The samples of each window of neighbours, the longest first; the data set itself where that changes nothing."""
-    lengths = dataset.lengths()
-    order = sorted(range(len(dataset)), key=lambda i: (i // WINDOW, -lengths[i]))
-    return dataset if order == list(range(len(dataset))) else dataset.take(order)
-
-
-def draw(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """At most `limit` samples as whole clusters, drawn by seed, in proportion from each stratum (the field that the
-    prior is counted by, or the label), and kept in the data set's order."""
-    if not len(dataset):
-        raise UserError(f"dataset={dataset.name} ({dataset.language}) has no samples.")
-    if limit is None:
-        return dataset
-    members: dict[str, list[int]] = defaultdict(list)
-    strata: dict[str, list[str]] = defaultdict(list)
-    for i, sample in enumerate(dataset):
-        if sample.cluster not in members:
-            label = sample.references[0] if dataset.labels and sample.references else ""
-            strata[sample.slices.get(dataset.prior_by) or label].append(sample.cluster)
-        members[sample.cluster].append(i)
-    chance = random.Random(seed)
-    order: list[tuple[float, float, str]] = []
-    for stratum in sorted(strata):
-        clusters = strata[stratum]
-        chance.shuffle(clusters)
-        order += [((k + 0.5) / len(clusters), chance.random(), cluster) for k, cluster in enumerate(clusters)]
-    taken: list[int] = []
-    for _, _, cluster in sorted(order):
-        if len(taken) + len(members[cluster]) <= limit:
-            taken += members[cluster]
-    if not taken:
-        raise UserError(f"limit={limit} is smaller than every cluster of {dataset.name}; give a larger one.")
-    return dataset.take(sorted(taken))
-
-
-def digest(value: Any) -> str:
-    """The first 16 hex digits of the sha256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-@cache
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_digest(spec: ModelSpec) -> str:
-    """Of a local folder, its files' sha256; of a hub id, the id and the commit in the cache."""
-    folder = folder_of(spec.checkpoint)
-    if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return digest([(str(path.relative_to(folder)), _file_digest(path)) for path in files])
-    if folder.is_file():
-        return _file_digest(folder)[:16]
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision)
-    commit = Path(found).parent.name if isinstance(found, str) else spec.revision
-    return f"{spec.checkpoint}@{commit}"
-
-
-def sources_digest(spec: DatasetSpec, data_dir: str | None) -> str:
-    """Of a data file, its sha256; of generated data, its generator's source; of a hub's, its revision."""
-    if spec.source == "jsonl":
-        return _file_digest(sources.data_file(spec, data_dir))
-    if spec.source == "pocket":
-        return source_digest("harness.sources.pocket.load")
-    return f"{spec.path}@{spec.revision}"
-
-
-def source_digest(target: str) -> str:
-    """Sha256 of the source that a target comes from: its file, and in a package the files beside it."""
-    __import__(target.rpartition(".")[0])
-    path = Path(sys.modules[target.rpartition(".")[0]].__file__ or "")
-    files = sorted(path.parent.glob("*.py")) if (path.parent / "__init__.py").exists() else [path]
-    return digest([(file.name, _file_digest(file)) for file in files])
 
 
 def card(spec: ModelSpec, device: str) -> Mapping[str, Any]:

@@ -7,10 +7,11 @@ module imports nothing of ours and nothing heavy, so that every other one can bu
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,13 @@ Language = Literal["en", "zh"]
 Modality = Literal["text", "image", "audio"]
 Route = Literal["embed", "rank", "generate"]
 Origin = Literal["in-house", "domestic", "international", "reference"]
+
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
+"""Whose a row of a report is: ours, a model made in China, one made elsewhere, or a reference that no model gave."""
+ABLATIONS = ("none", "text", "image", "audio", "shuffled-text", "shuffled-image", "shuffled-audio")
+"""What a run may take out of its samples, or exchange for another sample's. `text` is the question."""
+EXAMPLES = 100
+"""Samples of each cell of which a report looks at the records, and the driver keeps thumbnails."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,3 +154,12 @@ class Record:
 _MAY_BE_EMPTY = tuple(field.name for field in fields(Record) if field.name not in ("id", "cluster"))
 _EMPTY: tuple[Any, ...] = (None, "", (), {})
 _LISTS = ("references", "choices", "media", "scores")
+
+
+def example_order(cluster: str, id_: str) -> tuple[int, int, str]:
+    """The key by which the EXAMPLES of a cell are drawn: the lowest ones are taken.
+
+    Whole clusters stand together, so that what they share is at hand, in an order that a hash decides. All models are
+    therefore looked at with the same samples, and a report made again shows the same ones.
+    """
+    return zlib.crc32(cluster.encode("utf-8", "replace")), zlib.crc32(id_.encode("utf-8", "replace")), id_

@@ -17,10 +17,10 @@ from typing import Any
 from harness import statistics
 from harness.config.specs import from_json
 from harness.metrics import Scored
-from harness.plan import make_task
-from harness.store import CellStore, RunFolder
+from harness.store.cells import CellStore
+from harness.store.runs import RunFolder
 from harness.table import Table
-from harness.task import Scoring, Task
+from harness.task import Scoring, Task, make_task
 
 LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_s", "first_token_ms", "load_s",
            "peak_memory_mb", "batch_size")  # fmt: skip
@@ -235,7 +235,7 @@ def _standings(tables: Sequence[tuple[dict[str, Scored], Sequence[str]]], seed: 
 def write(folder: RunFolder, language: str, charts: bool = True) -> dict[str, Any]:
     """Build summary.json and the report beside it; returns the summary."""
     from harness import report
-    from harness.store import write_json
+    from harness.store.files import write_json
 
     data = build(folder)
     write_json(folder.path / "summary.json", data)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from harness.dataset import Dataset
 from harness.records import Answer, Language, Record, Request, Route, Sample
+from harness.targets import load_class
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +118,11 @@ class GalleryTask(Task):
     @abstractmethod
     def rank(self, gallery: Gallery, images: np.ndarray, texts: np.ndarray) -> list[Record]:
         """One record a query, both ways, from float32 [n, d] and [m, d]; a row of NaN is an item that failed."""
+
+
+def make_task(target: str, spec: TaskSpec) -> Task:
+    """The task that a config names; raises UserError where there is no such class, or where it is no task."""
+    return load_class(target, Task)(spec)  # pyright: ignore[reportAbstractUsage] - a subclass of it
 
 
 def blank_record(sample: Sample) -> Record:

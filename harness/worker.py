@@ -15,13 +15,14 @@ from typing import Any
 
 from harness import latency, machine, media, sources
 from harness.ablation import ablated
-from harness.adapter import Adapter, locate
+from harness.adapter import Adapter
 from harness.asker import Asker
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.events import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Shrunk, Timed
 from harness.faults import PAUSES, DeviceLost, describe, may_pass
-from harness.task import Task
+from harness.targets import load_class
+from harness.task import make_task
 
 
 def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -58,7 +59,7 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Even
 def _import(job: Job) -> float:
     """Import what loading will, so that loading is not charged for it; the seconds it took."""
     start = time.perf_counter()
-    for name in locate(job.model._target_).imports:
+    for name in load_class(job.model._target_, Adapter).imports:
         importlib.import_module(name)
     return time.perf_counter() - start
 
@@ -69,7 +70,7 @@ def _load(job: Job, clock: Clock) -> tuple[Adapter, float]:
     for pause in (*PAUSES, None):
         start = time.perf_counter()
         try:
-            adapter = locate(job.model._target_)(job.model, **job.model.options)
+            adapter = load_class(job.model._target_, Adapter)(job.model, **job.model.options)
             adapter.load(job.device, clock)
             machine.synchronise(job.device)
             return adapter, time.perf_counter() - start
@@ -88,7 +89,7 @@ def open_dataset(cell: CellJob, task_name: str, data_dir: str | None) -> Dataset
 
 
 def _asker(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> Asker:
-    task: Task = locate(cell.task._target_)(cell.task)  # pyright: ignore[reportAssignmentType, reportArgumentType]
+    task = make_task(cell.task._target_, cell.task)
     return Asker(adapter, clock, job, cell, task, open_dataset(cell, task.name, job.data_dir))
 
 

@@ -14,17 +14,17 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from harness.ablation import ABLATIONS
 from harness.checkpoint import is_here
 from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec
 from harness.errors import UserError, nearest
+from harness.records import ABLATIONS, ORIGINS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
 SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
 DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
-ORIGINS = ("in-house", "domestic", "international")
+MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
@@ -168,12 +168,12 @@ def _choose(selected: dict[str, list[str]], config_dir: Path | None) -> tuple[di
         explicit = [name for name in names if name in known]
         sets = [name for name in names if name not in known]
         for name in sets:
-            if name != "all" and not (group == "model" and name in ORIGINS):
-                extra = ["all", *(ORIGINS if group == "model" else ())]
+            if name != "all" and not (group == "model" and name in MODEL_ORIGINS):
+                extra = ["all", *(MODEL_ORIGINS if group == "model" else ())]
                 raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra])}")
         members_ = list(known) if sets else []
         if group == "model":
-            origins = ORIGINS if "all" in sets else sets
+            origins = MODEL_ORIGINS if "all" in sets else sets
             members_ = [name for name in members_ if (_said(known[name], "origin") or origins[0]) in origins]
             implied = set(members_) - set(explicit)
         chosen[group] = list(dict.fromkeys(explicit + members_))
@@ -337,8 +337,8 @@ def _check_values(run: RunSpec, config_dir: Path | None) -> None:
         file = members("model", config_dir).get(name, name)
         if not isinstance(spec, ModelSpec):
             raise UserError(f"{file}: models.{name} is no model. `# @package models.{name}` must stand at its top.")
-        if spec.origin not in ORIGINS:
-            raise UserError(f"{file}: origin '{spec.origin}' is unknown. {nearest(spec.origin, ORIGINS)}")
+        if spec.origin not in MODEL_ORIGINS:
+            raise UserError(f"{file}: origin '{spec.origin}' is unknown. {nearest(spec.origin, MODEL_ORIGINS)}")
         if spec.prompt not in run.prompts:
             raise UserError(f"{file}: there is no prompt profile '{spec.prompt}'. {nearest(spec.prompt, run.prompts)}")
         if spec.dtype not in (dtypes := ("auto", "float32", "bfloat16", "float16")):

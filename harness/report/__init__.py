@@ -33,8 +33,8 @@ def write(
     """
     from harness.report import charts as drawing
     from harness.report import document, export, html, markdown, summary, tables
-    from harness.report.formats import file_stem
     from harness.report.words import Words
+    from harness.store.files import file_stem
 
     words = Words(language)
     folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)

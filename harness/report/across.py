@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from harness.records import ORIGINS
 from harness.report import formats, tables
-from harness.report.summary import ORIGINS, Cell, Group, Number, Summary, number
+from harness.report.summary import Cell, Group, Number, Summary, number
 from harness.report.tables import Column, Row, Table
 from harness.report.words import Words
 

@@ -93,8 +93,3 @@ def clean(text: Any, limit: int = 0) -> str:
 
 
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
-
-
-def file_stem(name: str) -> str:
-    """`name` as part of a file name on any system."""
-    return re.sub(r"[^\w.\-+]", "_", name).strip(".") or "_"

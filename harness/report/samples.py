@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import heapq
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.metrics.text import normalise
-from harness.records import Record
+from harness.records import EXAMPLES, Record, example_order
 from harness.report import formats
 from harness.report.summary import Cell, Group
 from harness.report.words import Words
 
-DRAWN = 100
-"""Samples looked at for each group."""
 SHOWN = 6
 """Samples shown of these."""
 
@@ -86,17 +83,12 @@ def said(record: Record, words: Words) -> str:
     return formats.clean(record.answer, 300) if record.answer else words("empty_answer")
 
 
-def order(cluster: str, id_: str) -> tuple[int, int, str]:
-    """The key by which samples are drawn: whole clusters, so that what they share is at hand, in a hashed order."""
-    return zlib.crc32(cluster.encode("utf-8", "replace")), zlib.crc32(id_.encode("utf-8", "replace")), id_
-
-
 def _draw(cell: Cell) -> dict[str, Record]:
-    """The DRAWN records that come first in `order`, by id; none where the cell kept no file."""
+    """The EXAMPLES records that come first in `example_order`, by id; none where the cell kept no file."""
     path = cell.folder / "records.jsonl" if cell.folder else None
     if path is None or not path.is_file():
         return {}
-    first = heapq.nsmallest(DRAWN, _records(path), key=lambda record: order(record.cluster, record.id))
+    first = heapq.nsmallest(EXAMPLES, _records(path), key=lambda record: example_order(record.cluster, record.id))
     return {record.id: record for record in first}
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.records import ORIGINS
 
-ORIGINS = ("in-house", "domestic", "international", "reference")
 FEW_CLUSTERS = 20
 """Below this many clusters an interval is not to be relied on."""
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from tiny_models import FAMILIES
 
-from harness.adapter import locate, routes_of
+from harness.adapter import Adapter, routes_of
 from harness.clock import Clock, HostTimer
 from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request
+from harness.targets import load_class
 
 QUESTIONS = [
     "what is it?",
@@ -66,7 +67,7 @@ def family(request, tmp_path_factory):
         spec = OpenClipSpec(_target_=family.target, **fields)
     else:
         spec = TransformersSpec(_target_=family.target, attention=family.attention, **fields)
-    adapter = locate(family.target)(spec)
+    adapter = load_class(family.target, Adapter)(spec)
     try:
         adapter.load("cpu", Clock())
     except UserError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.adapter import Adapter, Embeds, Generates, Ranks, locate, routes_of
+from harness.adapter import Adapter, Embeds, Generates, Ranks, routes_of
 from harness.clock import Clock
 from harness.config.specs import ModelSpec
 from harness.records import Request
+from harness.targets import load_class
 
 SOURCE = '''
 import numpy as np
@@ -33,7 +34,7 @@ class Letters(Adapter):
 def test_an_adapter_from_outside_is_found_by_its_name_and_asked(tmp_path, monkeypatch):
     (tmp_path / "my_letters.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
-    found = locate("my_letters.Letters")
+    found = load_class("my_letters.Letters", Adapter)
     spec = ModelSpec(_target_="my_letters.Letters", origin="in-house", checkpoint="none", options={"letters": "ab"})
     adapter = found(spec, **spec.options)
     adapter.load("cpu", Clock())
@@ -46,7 +47,7 @@ def test_an_adapter_from_outside_is_found_by_its_name_and_asked(tmp_path, monkey
 def test_its_routes_are_the_methods_it_has(tmp_path, monkeypatch):
     (tmp_path / "my_other_letters.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
-    found = locate("my_other_letters.Letters")
+    found = load_class("my_other_letters.Letters", Adapter)
     assert issubclass(found, Adapter)
     assert routes_of(found) == ("embed",)
     adapter = found(ModelSpec(origin="in-house", checkpoint="none"))

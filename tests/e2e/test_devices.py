@@ -13,7 +13,7 @@ from harness import driver, machine, plan, summary
 from harness.config.compose import compose
 from harness.errors import UserError
 from harness.progress import Progress
-from harness.store import RunFolder
+from harness.store.runs import RunFolder
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ MIB = 2**20
 
 
 def loaded(target: str, spec: type, name: str, device: str, dtype: str = "float32"):
-    from harness.adapter import locate
+    from harness.adapter import Adapter
+    from harness.targets import load_class
 
-    adapter = locate(target)(
+    adapter = load_class(target, Adapter)(
         spec(_target_=target, origin="in-house", checkpoint=f"bundled:{name}", dtype=dtype, prompt="pocket")
     )
     adapter.load(device, Clock())

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from harness.ablation import ABLATIONS, ablated, applies
+from harness.ablation import ablated, applies
 from harness.config.specs import DatasetSpec
 from harness.dataset import Dataset
 from harness.errors import UserError
-from harness.records import Media, Sample
+from harness.records import ABLATIONS, Media, Sample
 from harness.sources import pocket
 
 

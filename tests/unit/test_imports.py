@@ -24,7 +24,7 @@ def modules(*places: str) -> list[str]:
         path = ROOT.joinpath(*place.split("."))
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
         assert files, f"{place} has no module"
-        assert all(file.is_file() for file in files), f"there is no module {place}: a rule about it would hold for nothing"
+        assert all(file.is_file() for file in files), f"there is no module {place}, of which a rule speaks"
         found += [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     return [name.removesuffix(".__init__") for name in found]
 

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from harness import lock
 from harness.errors import UserError
+from harness.store import lock
 
-HOLD = "import sys, time; from pathlib import Path; from harness import lock\nwith lock.hold(Path(sys.argv[1])): "
+HOLD = "import sys, time; from pathlib import Path; from harness.store import lock\nwith lock.hold(Path(sys.argv[1])): "
 
 
 @pytest.fixture

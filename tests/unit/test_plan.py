@@ -8,8 +8,10 @@ from dataclasses import replace
 from harness import plan
 from harness.config.specs import RunSpec, TransformersSpec
 from harness.dataset import Dataset
-from harness.plan import Group, Plan, by_length
+from harness.plan import Group, Plan
 from harness.records import Sample
+from harness.sources import draw
+from harness.sources.draw import by_length
 
 GROUP = Group("vqa", "quiz", "en", "none")
 
@@ -30,7 +32,7 @@ def test_the_longest_questions_come_first_and_equal_ones_keep_their_order():
 
 
 def test_questions_are_sorted_among_their_neighbours_alone(monkeypatch):
-    monkeypatch.setattr(plan, "WINDOW", 3)
+    monkeypatch.setattr(draw, "WINDOW", 3)
     assert asked(by_length(quiz([1, 2, 3, 7, 8, 9, 5]))) == [3, 2, 1, 9, 8, 7, 5]
 
 

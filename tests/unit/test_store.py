@@ -8,7 +8,9 @@ import pytest
 from harness.driver import resumed
 from harness.errors import UserError
 from harness.records import Record
-from harness.store import CellStore, RunFolder, runs, write_json
+from harness.store.cells import CellStore
+from harness.store.files import write_json
+from harness.store.runs import RunFolder, runs
 
 
 def record(name: str) -> Record:

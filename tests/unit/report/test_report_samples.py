@@ -31,7 +31,7 @@ def test_samples_on_which_models_part_come_first(demo):
 
 
 def test_the_choice_does_not_hang_on_the_order_of_lines(demo, monkeypatch):
-    monkeypatch.setattr(samples, "DRAWN", 15)
+    monkeypatch.setattr(samples, "EXAMPLES", 15)
     before = [example.asked.id for example in samples.examples(group_of(demo))]
     for path in demo.rglob("records.jsonl"):
         lines = path.read_text("utf-8").splitlines(keepends=True)
@@ -81,7 +81,7 @@ def test_long_files_are_read_without_being_kept(demo):
     with path.open("w", encoding="utf-8") as file:
         for i in range(5000):
             file.write(json.dumps({**row, "id": f"r{i}"}) + "\n")
-    assert len(samples._draw(group.models[0])) == samples.DRAWN
+    assert len(samples._draw(group.models[0])) == samples.EXAMPLES
 
 
 def test_the_page_shows_the_images_that_are_files_and_does_without_the_others(demo, no_charts):
@@ -103,14 +103,14 @@ def test_the_page_shows_the_images_that_are_files_and_does_without_the_others(de
 def test_images_that_are_no_files_are_shown_from_the_copies_that_the_driver_kept(demo, no_charts):
     import numpy as np
 
+    from harness import driver
     from harness.records import Media, Sample
-    from harness.report import pictures
 
     def sample(number):
         picture = Media("image", f"scene{number // 2}.png", np.full((8, 8, 3), number, dtype=np.uint8))
         return Sample(f"q{number:03d}", f"scene{number // 2}", "en", media=(picture,))
 
-    pictures.keep((sample(number) for number in range(40)), demo / "media")
+    driver._keep_thumbnails((sample(number) for number in range(40)), demo / "media")
     assert len(list((demo / "media").iterdir())) == 20
     page = (report.write(demo) / "report.html").read_text("utf-8")
     shown = [e for position in (0, 1) for e in samples.examples(group_of(demo, position))]
@@ -120,13 +120,13 @@ def test_images_that_are_no_files_are_shown_from_the_copies_that_the_driver_kept
 def test_copies_are_kept_of_no_more_than_may_be_shown(tmp_path):
     import numpy as np
 
+    from harness import driver
     from harness.records import Media, Sample
-    from harness.report import pictures
 
     black = np.zeros((4, 4, 3), dtype=np.uint8)
     many = (Sample(f"q{i}", f"c{i}", "en", media=(Media("image", f"p{i}", black),)) for i in range(500))
-    pictures.keep(many, tmp_path / "media")
-    assert len(list((tmp_path / "media").iterdir())) == samples.DRAWN
+    driver._keep_thumbnails(many, tmp_path / "media")
+    assert len(list((tmp_path / "media").iterdir())) == samples.EXAMPLES
 
 
 def test_samples_shown_are_of_different_pictures(demo):

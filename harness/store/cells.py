@@ -1,4 +1,4 @@
-"""The run folder: everything a run leaves on disk, written by the driver alone. `results/README.md` is its format.
+"""One cell's folder: what was asked, a line for each answer, vectors of a gallery, and how it ended.
 
 Records are appended batch by batch and synced at least once a second, so a kill costs at most the batch in hand. What
 a kill or a power loss tore (a line that does not parse, a vector that is not what its checksum says) is dropped when a
@@ -11,64 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from harness import lock
-from harness.errors import StorageError, UserError, nearest
+from harness.errors import UserError
 from harness.records import Record
+from harness.store.files import read_json, replacing, sync_names, write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
 RECORDS = "records.jsonl"
-SUMMARY = "summary.json"
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write by atomic rename: readers see the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
-    with _replacing(path) as file:
-        file.write(text.encode(errors="replace") + b"\n")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` once it is written and on the disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_names(path.parent)
-
-
-def _sync_names(folder: Path) -> None:
-    """Have the disk know the names of the files in a folder; their content is synced by itself."""
-    with suppress(OSError):  # Windows and some network file systems cannot, and need not
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def read_json(path: Path) -> Any:
-    """Raises UserError for a file that is missing or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is not there: {path.parent} is no run folder, or an older one.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _record(line: bytes) -> Record:
@@ -155,7 +113,7 @@ class CellStore:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = self.records_path.open("ab")
-            _sync_names(self.folder)
+            sync_names(self.folder)
         text = "".join(json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
         self._file.write(text.encode(errors="replace"))  # a model's text may hold half a character
         self._sync(self._file)
@@ -185,7 +143,7 @@ class CellStore:
         """Rewrite records.jsonl with those of these ids alone, each once (the set is used up): a half-finished batch is
         run again whole."""
         if self.records_path.exists():
-            with _replacing(self.records_path) as file:
+            with replacing(self.records_path) as file:
                 for name, line in self._whole_lines():
                     if name in left:
                         left.remove(name)
@@ -276,92 +234,3 @@ class CellStore:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
-
-
-class RunFolder:
-    """A run's folder below `results_dir`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def create(cls, results_dir: Path, name: str | None) -> RunFolder:
-        """A new folder; raises UserError where the name is taken or the place cannot be written."""
-        name = name or time.strftime("%Y-%m-%d_%H-%M-%S")
-        path = results_dir / name
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            there = {entry.name for entry in path.iterdir()}
-        except OSError as error:
-            raise UserError(f"{path} cannot be made: {error.strerror}. results_dir=DIR sets another.") from error
-        folder = cls(path)
-        if there - {"lock", "run.json.tmp"}:  # more than a run leaves that was killed before it began
-            hint = f"`{folder.resume}` goes on with it" if "run.json" in there else "It holds no run"
-            raise UserError(f"{path} exists already. {hint}; run=NAME names a new one.")
-        return folder
-
-    @classmethod
-    def open(cls, results_dir: Path, name: str) -> RunFolder:
-        """An existing run, by name or by path."""
-        for path in (results_dir / name, Path(name)):
-            if (path / "run.json").exists():
-                return cls(path)
-        raise UserError(
-            f"There is no run '{name}' in {results_dir}. {nearest(name, [r.name for r in runs(results_dir)])}"
-        )
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def cell(self, key: str) -> CellStore:
-        return CellStore(self.path / "cells" / key)
-
-    def plan(self) -> dict[str, Any]:
-        """run.json: the resolved config, machine, cells and what was left out."""
-        return read_json(self.path / "run.json")
-
-    def summary(self) -> dict[str, Any] | None:
-        """summary.json; None where there is none yet."""
-        path = self.path / SUMMARY
-        return read_json(path) if path.exists() else None
-
-    @property
-    def resume(self) -> str:
-        """The command that goes on with this run."""
-        where = self.path.parent
-        words = [self.name] if where == Path("results") else [self.name, f"results_dir={where}"]
-        return shlex.join(["harness", "resume", *words])
-
-    @property
-    def writable(self) -> bool:
-        """Whether this process may write here, as far as the system can tell beforehand."""
-        return os.access(self.path, os.W_OK)
-
-    @contextmanager
-    def being_read(self) -> Iterator[None]:
-        """For who writes nothing here, and so keeps nobody out. Raises UserError where something cannot be read."""
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{error.filename or self.path} cannot be read: {error.strerror or error}.") from error
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Be the only one who writes here. Raises UserError where another is, StorageError where the disk fails."""
-        with lock.hold(self.path):
-            try:
-                yield
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                raise StorageError(
-                    f"{error.filename or self.path}: {error.strerror or error}. What was written before is valid. "
-                    f"When that is mended, an unfinished run goes on with: {self.resume}"
-                ) from error
-
-
-def runs(results_dir: Path) -> list[RunFolder]:
-    """All runs below a folder, the oldest first."""
-    found = [path.parent for path in results_dir.glob("*/run.json")]
-    return [RunFolder(path) for path in sorted(found, key=lambda path: (path / "run.json").stat().st_mtime)]

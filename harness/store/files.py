@@ -1,0 +1,86 @@
+"""Files that are whole or absent: what is written takes the place of the old file by one rename, once it is on disk.
+
+Whatever this project writes goes through here, so that a kill or a loss of power at any moment leaves the file before
+or the file after, and never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.errors import UserError
+
+UNFINISHED = ".tmp"
+"""The ending of a file that is being written; a kill leaves it behind, and nobody reads it."""
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write by atomic rename: readers see the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    with replacing(path) as file:
+        file.write(text.encode(errors="replace") + b"\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` once it is written and on the disk. Several writers may be at it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_names(path.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder to be filled, which then takes the place of the folder `path`."""
+    fresh, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.replace(old)
+    fresh.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_names(folder: Path) -> None:
+    """Have the disk know the names of the files in a folder; their content is synced by itself."""
+    with suppress(OSError):  # Windows and some network file systems cannot, and need not
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError for a file that is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there: {path.parent} is no run folder, or an older one.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def file_stem(name: str) -> str:
+    """`name` as part of a file name on any system."""
+    return re.sub(r"[^\w.\-+]", "_", name).strip(".") or "_"

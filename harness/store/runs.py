@@ -1,0 +1,111 @@
+"""The folder of a run and the list of runs: who may write there, and what the run was asked.
+
+`results/README.md` is the format of everything in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StorageError, UserError, nearest
+from harness.store import lock
+from harness.store.cells import CellStore
+from harness.store.files import UNFINISHED, read_json
+
+SUMMARY = "summary.json"
+
+
+class RunFolder:
+    """A run's folder below `results_dir`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, results_dir: Path, name: str | None) -> RunFolder:
+        """A new folder; raises UserError where the name is taken or the place cannot be written."""
+        name = name or time.strftime("%Y-%m-%d_%H-%M-%S")
+        path = results_dir / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            there = {entry.name for entry in path.iterdir()}
+        except OSError as error:
+            raise UserError(f"{path} cannot be made: {error.strerror}. results_dir=DIR sets another.") from error
+        folder = cls(path)
+        left_by_a_kill = {name for name in there if name == "lock" or name.endswith(UNFINISHED)}
+        if there - left_by_a_kill:
+            hint = f"`{folder.resume}` goes on with it" if "run.json" in there else "It holds no run"
+            raise UserError(f"{path} exists already. {hint}; run=NAME names a new one.")
+        return folder
+
+    @classmethod
+    def open(cls, results_dir: Path, name: str) -> RunFolder:
+        """An existing run, by name or by path."""
+        for path in (results_dir / name, Path(name)):
+            if (path / "run.json").exists():
+                return cls(path)
+        raise UserError(
+            f"There is no run '{name}' in {results_dir}. {nearest(name, [r.name for r in runs(results_dir)])}"
+        )
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def cell(self, key: str) -> CellStore:
+        return CellStore(self.path / "cells" / key)
+
+    def plan(self) -> dict[str, Any]:
+        """run.json: the resolved config, machine, cells and what was left out."""
+        return read_json(self.path / "run.json")
+
+    def summary(self) -> dict[str, Any] | None:
+        """summary.json; None where there is none yet."""
+        path = self.path / SUMMARY
+        return read_json(path) if path.exists() else None
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on with this run."""
+        where = self.path.parent
+        words = [self.name] if where == Path("results") else [self.name, f"results_dir={where}"]
+        return shlex.join(["harness", "resume", *words])
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write here, as far as the system can tell beforehand."""
+        return os.access(self.path, os.W_OK)
+
+    @contextmanager
+    def being_read(self) -> Iterator[None]:
+        """For who writes nothing here, and so keeps nobody out. Raises UserError where something cannot be read."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{error.filename or self.path} cannot be read: {error.strerror or error}.") from error
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Be the only one who writes here. Raises UserError where another is, StorageError where the disk fails."""
+        with lock.hold(self.path):
+            try:
+                yield
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise StorageError(
+                    f"{error.filename or self.path}: {error.strerror or error}. What was written before is valid. "
+                    f"When that is mended, an unfinished run goes on with: {self.resume}"
+                ) from error
+
+
+def runs(results_dir: Path) -> list[RunFolder]:
+    """All runs below a folder, the oldest first."""
+    found = [path.parent for path in results_dir.glob("*/run.json")]
+    return [RunFolder(path) for path in sorted(found, key=lambda path: (path / "run.json").stat().st_mtime)]

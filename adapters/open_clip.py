@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapters.dual import DualEncoder, Inputs
 from harness.checkpoint import locate
 from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
+
+from .dual import DualEncoder, Inputs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,12 @@ Every adapter loads from a folder, so hub ids and local folders share all of the
 from __future__ import annotations
 
 import os
+from importlib.resources import files
 from pathlib import Path
 
 from harness.errors import UserError
 
-BUNDLED = Path(__file__).resolve().parents[1] / "adapters" / "pocket" / "weights"
+BUNDLED = Path(str(files("harness.adapters"))) / "pocket" / "weights"
 
 
 def folder_of(checkpoint: str) -> Path:

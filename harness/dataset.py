@@ -1,6 +1,6 @@
 """A data set as tasks and the engine see it: a sequence of samples in one language, and what it declares about itself.
 
-Sources (`harness.sources`) build them; nothing here knows files or hubs.
+Sources (`harness.data`) build them; nothing here knows files or hubs.
 """
 
 from __future__ import annotations

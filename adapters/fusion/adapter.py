@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from adapters.fusion.model import Encoded, Memory
     from harness.clock import Clock
     from harness.config.specs import FusionSpec
+
+    from .model import Encoded, Memory
 
 
 @dataclass
@@ -52,7 +53,13 @@ class FusionAdapter(Adapter):
     """Loads any checkpoint of the fusion model, whatever its fusion and size."""
 
     spec: FusionSpec
-    imports = ("torch", "tokenizers", "safetensors.torch", "adapters.fusion.model", "adapters.fusion.processing")
+    imports = (
+        "torch",
+        "tokenizers",
+        "safetensors.torch",
+        "harness.adapters.fusion.model",
+        "harness.adapters.fusion.processing",
+    )
 
     def load(self, device: str, clock: Clock) -> None:
         """Read the checkpoint; raises UserError when it is missing, corrupt or of another model."""
@@ -61,8 +68,8 @@ class FusionAdapter(Adapter):
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
 
-        from adapters.fusion.config import FusionConfig
-        from adapters.fusion.model import FusionModel
+        from .config import FusionConfig
+        from .model import FusionModel
 
         folder = locate(self.spec.checkpoint, self.spec.revision)
         self.config = FusionConfig.read(folder)
@@ -93,8 +100,9 @@ class FusionAdapter(Adapter):
         """Decode, resize, resample and tokenise. Raises SampleError for two images or two clips in one request."""
         import torch
 
-        from adapters.fusion import processing
         from harness.media import in_parallel
+
+        from . import processing
 
         texts = [request.text for request in requests]
         images = in_parallel(self._image, requests)
@@ -116,15 +124,17 @@ class FusionAdapter(Adapter):
         return prepared.pinned() if self.device.type == "cuda" else prepared
 
     def _image(self, request: Request) -> Tensor | None:
-        from adapters.fusion.processing import image_to_pixels
         from harness.media import open_image
+
+        from .processing import image_to_pixels
 
         medium = self._only(request, "image")
         return None if medium is None else image_to_pixels(open_image(medium), self.config)
 
     def _clip(self, request: Request) -> Tensor | None:
-        from adapters.fusion.processing import sound_to_frames
         from harness.media import open_audio
+
+        from .processing import sound_to_frames
 
         medium = self._only(request, "audio")
         return None if medium is None else sound_to_frames(open_audio(medium, self.config.audio["rate"]), self.config)
@@ -184,7 +194,7 @@ class FusionAdapter(Adapter):
         """For each request the mean log-likelihood of every choice as the decoder's answer."""
         import torch
 
-        from adapters.fusion.model import Memory
+        from .model import Memory
 
         with torch.no_grad():
             memory = self._memory(inputs)

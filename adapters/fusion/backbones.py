@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapters.fusion.config import FusionConfig
 from harness.errors import UserError
+
+from .config import FusionConfig
 
 
 def _build(settings: dict[str, Any]) -> nn.Module:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.fusion.config import FusionConfig
-from adapters.fusion.layers import SelfBlock
+from .config import FusionConfig
+from .layers import SelfBlock
 
 
 class TextEncoder(nn.Module):
@@ -115,7 +115,7 @@ def build_encoders(config: FusionConfig) -> tuple[nn.Module, nn.Module, nn.Modul
     image: Any = ImageEncoder
     audio: Any = AudioEncoder
     if "backbone" in config.text or {"backbone", "timm"} & set(config.image) or "backbone" in config.audio:
-        from adapters.fusion import backbones  # imports transformers, which the pocket size does without
+        from . import backbones  # imports transformers, which the pocket size does without
 
         text = backbones.TextBackbone if "backbone" in config.text else text
         image = backbones.ImageBackbone if {"backbone", "timm"} & set(config.image) else image

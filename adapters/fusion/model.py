@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.fusion.config import FusionConfig
-from adapters.fusion.encoders import build_encoders
-from adapters.fusion.layers import Attention, CrossBlock, DecoderBlock, SelfBlock
+from .config import FusionConfig
+from .encoders import build_encoders
+from .layers import Attention, CrossBlock, DecoderBlock, SelfBlock
 
 MODALITIES = ("text", "image", "audio")
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapters.fusion.config import FusionConfig
-from harness.tokens import normalise
+from harness.pocket.teaching.tokenizer import normalise
+
+from .config import FusionConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image

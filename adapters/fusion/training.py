@@ -19,17 +19,18 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.fusion.config import FusionConfig
-from adapters.fusion.model import Encoded, FusionModel, Memory
-from adapters.fusion.processing import answers_to_ids, normalise_pixels, pad_frames, sound_to_frames, texts_to_ids
-from harness import pocket_lessons as lessons
 from harness.checkpoint import locate
-from harness.pocket_dense import AboutReader, GridReader, VectorReader, naming_loss, read_accuracy
-from harness.pocket_lessons import LANGUAGES, Lesson
-from harness.sources.pocket_scenes import Scene
-from harness.sources.pocket_speech import RATE
-from harness.sources.pocket_text import SPOKEN_CATEGORIES, caption
-from harness.tokens import build_tokenizer, normalise
+from harness.pocket.scenes import Scene
+from harness.pocket.speech import RATE
+from harness.pocket.teaching import lessons as lessons
+from harness.pocket.teaching.lessons import LANGUAGES, Lesson
+from harness.pocket.teaching.readers import AboutReader, GridReader, VectorReader, naming_loss, read_accuracy
+from harness.pocket.teaching.tokenizer import build_tokenizer, normalise
+from harness.pocket.text import SPOKEN_CATEGORIES, caption
+
+from .config import FusionConfig
+from .model import Encoded, FusionModel, Memory
+from .processing import answers_to_ids, normalise_pixels, pad_frames, sound_to_frames, texts_to_ids
 
 
 def tokenizer_for(corpus: Sequence[str]) -> Any:
@@ -198,7 +199,7 @@ WEIGHTS = {"ask": 1.0, "tell": 1.0, "hear": 0.5, "name": 0.3, "match": 0.25, "re
 
 
 class Fusion:
-    """Trains one fusion model (harness.training.Trainable).
+    """Trains one fusion model (harness.train.loop.Trainable).
 
     The pocket size begins with the encoders in folder `encoders`, or with the checkpoint in `start` (without its
     fusion where `fresh_fusion`); the base size is built around pretrained `backbones` {"text", "image", "audio"}:
@@ -223,7 +224,7 @@ class Fusion:
         **sizes: Any,
     ) -> None:
         if backbones:
-            from adapters.fusion.backbones import base_config
+            from .backbones import base_config
 
             self.tokenizer = Tokenizer.from_file(str(locate(backbones["text"]) / "tokenizer.json"))
             self.config = base_config(**backbones, fusion=fusion, **sizes)
@@ -234,7 +235,7 @@ class Fusion:
         self.questions, self.captions, self.more = questions, captions, more
         self.module = _FusionLosses(self.config, freeze, WEIGHTS | dict(weights or {}))
         if backbones:
-            from adapters.fusion.backbones import load_pretrained
+            from .backbones import load_pretrained
 
             load_pretrained(self.module.model, **backbones)
         if start:

@@ -12,8 +12,8 @@ import torch
 import transformers as t
 from torch import Tensor
 
-from adapters.pocket.parts import layers_of, square, text_settings, tokenizer, transplant, vision_settings
-from adapters.pocket.tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
+from .parts import layers_of, square, text_settings, tokenizer, transplant, vision_settings
+from .tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
 
 CONTEXT = 512
 TEMPLATE = (

@@ -16,13 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.pocket.chat import BUILDERS
-from adapters.pocket.parts import tower_weights
-from adapters.pocket.tower import WIDTH
-from harness import pocket_lessons as lessons
-from harness.pocket_dense import AboutReader, naming_loss
-from harness.pocket_lessons import LANGUAGES, Lesson
-from harness.sources.pocket_scenes import SIDE, Scene, render
+from harness.pocket.scenes import SIDE, Scene, render
+from harness.pocket.teaching import lessons as lessons
+from harness.pocket.teaching.lessons import LANGUAGES, Lesson
+from harness.pocket.teaching.readers import AboutReader, naming_loss
+
+from .chat import BUILDERS
+from .parts import tower_weights
+from .tower import WIDTH
 
 IGNORED = -100
 
@@ -64,7 +65,7 @@ class _ChatLosses(nn.Module):
 
 
 class ChatTraining:
-    """Trains one chat model (harness.training.Trainable), beginning with the shared vision tower."""
+    """Trains one chat model (harness.train.loop.Trainable), beginning with the shared vision tower."""
 
     def __init__(
         self,

@@ -13,9 +13,10 @@ import transformers as t
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapters.pocket.parts import layers_of, square, text_settings, tokenizer, transplant, vision_settings
-from adapters.pocket.tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
-from harness.tokens import END, START
+from harness.pocket.teaching.tokenizer import END, START
+
+from .parts import layers_of, square, text_settings, tokenizer, transplant, vision_settings
+from .tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
 
 CONTEXT = 48
 """Tokens of text; the longest caption has 40."""

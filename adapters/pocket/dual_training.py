@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.pocket.dual import FAMILIES, Dual
-from adapters.pocket.parts import tower_weights
-from harness import pocket_lessons as lessons
-from harness.pocket_dense import VectorReader
-from harness.pocket_lessons import LANGUAGES
-from harness.sources.pocket_scenes import Scene
-from harness.sources.pocket_text import caption
+from harness.pocket.scenes import Scene
+from harness.pocket.teaching import lessons as lessons
+from harness.pocket.teaching.lessons import LANGUAGES
+from harness.pocket.teaching.readers import VectorReader
+from harness.pocket.text import caption
+
+from .dual import FAMILIES, Dual
+from .parts import tower_weights
 
 
 class _DualLosses(nn.Module):
@@ -63,7 +64,7 @@ def foil(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 class DualTraining:
-    """Trains one dual encoder (harness.training.Trainable), beginning with the shared vision tower."""
+    """Trains one dual encoder (harness.train.loop.Trainable), beginning with the shared vision tower."""
 
     def __init__(self, tower: Path, family: str, scenes: int = 48, closeups: int = 16, foils: int = 24) -> None:
         self.dual = FAMILIES[family](tower_weights(tower))

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from adapters.pocket.tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
-from harness.pocket_lessons import corpus
-from harness.tokens import END, PAD, START, build_tokenizer, normalise
+from harness.pocket.teaching.lessons import corpus
+from harness.pocket.teaching.tokenizer import END, PAD, START, build_tokenizer, normalise
+
+from .tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
 
 
 @cache

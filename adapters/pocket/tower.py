@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from harness.pocket_dense import GridReader, read_accuracy
-from harness.pocket_lessons import dense_labels, draw_scenes, examination, pixels
+from harness.pocket.teaching.lessons import dense_labels, draw_scenes, examination, pixels
+from harness.pocket.teaching.readers import GridReader, read_accuracy
 
 SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 16, 128, 6, 4
 
@@ -47,7 +47,7 @@ class _Reading(nn.Module):
 
 
 class Tower:
-    """Trains the tower (harness.training.Trainable)."""
+    """Trains the tower (harness.train.loop.Trainable)."""
 
     def __init__(self, scenes: int = 48, closeups: int = 16) -> None:
         self.scenes, self.closeups = scenes, closeups

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec
 from harness.errors import UserError, nearest
 from harness.records import ABLATIONS, ORIGINS
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = Path(str(files("harness.conf")))
 GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
 SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
@@ -64,8 +65,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bo
     chosen, implied = _choose(selected, config_dir)
     if not absent:
         mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
-        files = members("model", config_dir)
-        left_out = {name for name in implied - mentioned if not is_here(_said(files[name], "checkpoint") or "")}
+        models = members("model", config_dir)
+        left_out = {name for name in implied - mentioned if not is_here(_said(models[name], "checkpoint") or "")}
         chosen["model"] = [name for name in chosen["model"] if name not in left_out]
     lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
     lists.append(f"prompt={_listed(members('prompt', config_dir))}")

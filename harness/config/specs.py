@@ -20,7 +20,7 @@ class ModelSpec:
     """One model. An adapter from outside uses this class and `options`."""
 
     _target_: str = MISSING
-    """The adapter class, such as adapters.open_clip.OpenClip."""
+    """The adapter class, such as harness.adapters.open_clip.OpenClip."""
     origin: str = MISSING
     """in-house, domestic (China) or international."""
     developer: str = ""
@@ -248,7 +248,7 @@ class RecipeSpec:
     """What trains one model from nothing: a file of conf/train/."""
 
     _target_: str = MISSING
-    """The trainable class, such as adapters.pocket.tower.Tower; imported when training begins."""
+    """The trainable class, such as harness.adapters.pocket.tower.Tower; imported when training begins."""
     schedule: Schedule = field(default_factory=Schedule)
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the class."""

@@ -1,8 +1,8 @@
 """Metrics: each is a row of sufficient statistics a sample, and a `finish` from their sum to the number.
 
 Accuracy, macro-F1, BLEU, CIDEr and recall@k all have this shape, and so share one bootstrap: resampling clusters is
-one matrix product over the summed rows (`harness.statistics`). The functions in this package know no task, no adapter
-and no record: they take predictions and references and return `Scored`.
+one matrix product over the summed rows (`harness.analysis.statistics`). The functions in this package know no task, no
+adapter and no record: they take predictions and references and return `Scored`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def write(
     """
     from harness.report import charts as drawing
     from harness.report import document, export, html, markdown, summary, tables
-    from harness.report.words import Words
+    from harness.report.strings import Words
     from harness.store.files import file_stem
 
     words = Words(language)
@@ -70,7 +70,7 @@ def write(
 def terminal(data: Mapping[str, Any], console: Console, language: str = "en") -> None:
     """Print the tables of a run's summary (the object in summary.json), as wide as the console is."""
     from harness.report import screen, summary
-    from harness.report.words import Words
+    from harness.report.strings import Words
 
     screen.show(summary.parse(data), console, Words(language))
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from harness.report import formats, labels, tables
 from harness.report.document import Figure
 from harness.report.fonts import families
+from harness.report.strings import Words
 from harness.report.summary import Cell, Group, Summary, number
-from harness.report.words import Words
 from harness.store.files import file_stem
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import across, formats, tables, timing
+from harness.report import comparisons as across
+from harness.report import formats, tables, timing
 from harness.report.samples import Example, examples
+from harness.report.strings import Words
 from harness.report.summary import Group, Summary
 from harness.report.tables import Column, Row, Table
-from harness.report.words import Words
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from functools import cache
 
-from harness.report.words import Words
+from harness.report.strings import Words
 
 _USUAL = (
     "Noto Sans CJK",

@@ -17,8 +17,8 @@ from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
 from harness.report.pictures import data_uri
 from harness.report.samples import Example, said
+from harness.report.strings import Words
 from harness.report.tables import Table
-from harness.report.words import Words
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

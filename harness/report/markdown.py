@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
 from harness.report.samples import Example, said
+from harness.report.strings import Words
 from harness.report.tables import Table
-from harness.report.words import Words
 
 _SPECIAL = re.compile(r"[\\`*<>#|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]")
 """What could begin markup; an underscore inside a word and brackets without a target cannot."""

@@ -16,8 +16,8 @@ from harness.errors import UserError
 from harness.metrics.text import normalise
 from harness.records import EXAMPLES, Record, example_order
 from harness.report import formats
+from harness.report.strings import Words
 from harness.report.summary import Cell, Group
-from harness.report.words import Words
 
 SHOWN = 6
 """Samples shown of these."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report import across, formats, tables
+from harness.report import comparisons as across
+from harness.report import formats, tables
+from harness.report.strings import Words
 from harness.report.summary import Summary
 from harness.report.tables import Table
-from harness.report.words import Words
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import formats
+from harness.report.strings import Words
 from harness.report.summary import Cell, Group, Number, number
-from harness.report.words import Words
 
 Text = Callable[[Cell], str]
 """What a cell has in a column."""

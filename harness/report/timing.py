@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from harness.report import formats
+from harness.report.strings import Words
 from harness.report.summary import Cell, Group, number
 from harness.report.tables import Column, Row, Table
-from harness.report.words import Words
 
 Figures = Mapping[str, Any]
 _TIMES = (("p50", "p50_ms"), ("p90", "p90_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"))

@@ -36,9 +36,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from harness.sources import pocket, pocket_text
-from harness.sources.pocket_scenes import COLOURS, KINDS, POSITIONS
-from harness.sources.pocket_text import CATEGORIES, SPOKEN_CATEGORIES
+from harness.pocket import samples as pocket
+from harness.pocket import text as pocket_text
+from harness.pocket.scenes import COLOURS, KINDS, POSITIONS
+from harness.pocket.text import CATEGORIES, SPOKEN_CATEGORIES
 
 FORMS = list(pocket_text._TEXTS["en"])
 ANSWERS = pocket_text.answers("en")

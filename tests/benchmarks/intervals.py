@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.analysis.statistics import estimate
 from harness.metrics import Scored, averaged
 from harness.metrics.captions import caption_scores
 from harness.metrics.classification import classification_scores
 from harness.metrics.ranking import rank_both
 from harness.metrics.retrieval import retrieval_scores
 from harness.metrics.tokenise import Tokeniser
-from harness.statistics import estimate
 
 POPULATION = 5_000
 WORDS = Tokeniser("words", lambda texts: [text.split() for text in texts])

@@ -26,8 +26,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapters.open_clip import OpenClip
-from adapters.transformers_chat import ChatModel
+from harness.adapters.open_clip import OpenClip
+from harness.adapters.transformers.chat import ChatModel
+
 from harness.adapter import Adapter
 from harness.records import Answer
 

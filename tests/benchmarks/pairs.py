@@ -13,9 +13,9 @@ import sys
 
 import numpy as np
 
+from harness.analysis.statistics import compare, compare_all
 from harness.metrics import averaged
 from harness.metrics.classification import classification_scores
-from harness.statistics import compare, compare_all
 
 
 def questions(rng, clusters):

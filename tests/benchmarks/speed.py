@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.analysis.statistics import compare, estimates
 from harness.metrics import averaged, tokenise
 from harness.metrics.captions import caption_scores
 from harness.metrics.ranking import ROWS, rank_both
-from harness.statistics import compare, estimates
 
 ORACLE = Path(__file__).parents[2].parent / "shared" / "oracles" / "captions_coco5k.json"
 

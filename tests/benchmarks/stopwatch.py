@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import plan, worker
 from harness.adapter import Adapter
 from harness.clock import Clock
 from harness.config.compose import compose
-from harness.events import Failed, Timed
-from harness.latency import percentile
+from harness.measure.latency import percentile
 from harness.records import Answer, Request
+from harness.run import plan, worker
+from harness.run.messages import Failed, Timed
 
 SAMPLES, TOKENS, IMPORT_S = 120, 4, 0.4
 PHASES = ("preprocess", "prefill", "decode", "postprocess")

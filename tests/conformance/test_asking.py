@@ -9,13 +9,13 @@ import pytest
 import tiny_chat
 import tiny_dual
 import tiny_prompted
+from harness.adapters.open_clip import OpenClipCoCa
+from harness.adapters.transformers.chat import ChatModel, QwenOmni
+from harness.adapters.transformers.decoding import count_tokens
+from harness.adapters.transformers.dual import Clap
+from harness.adapters.transformers.labels import UNKNOWN, LabelAnswers
+from harness.adapters.transformers.prompted import Blip, Git
 
-from adapters.open_clip import OpenClipCoCa
-from adapters.transformers_chat import ChatModel, QwenOmni
-from adapters.transformers_decoding import count_tokens
-from adapters.transformers_dual import Clap
-from adapters.transformers_labels import UNKNOWN, LabelAnswers
-from adapters.transformers_prompted import Blip, Git
 from harness.clock import Clock, HostTimer
 from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import SampleError
@@ -120,7 +120,7 @@ def test_an_empty_choice_is_the_samples_own_error(chat):
 def test_more_choices_than_are_scored_at_a_time_are_all_scored(chat, monkeypatch):
     request = Request((picture(), "which?"), choices=tuple(f"word {i}" for i in range(11)))
     whole = chat.rank(chat.prepare([request, request], "rank"))
-    monkeypatch.setattr("adapters.transformers_decoding.ROWS", 4)
+    monkeypatch.setattr("harness.adapters.transformers.decoding.ROWS", 4)
     parts = chat.rank(chat.prepare([request, request], "rank"))
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 

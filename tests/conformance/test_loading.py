@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tiny_chat
 import tiny_dual
+from harness.adapters.open_clip import OpenClip
+from harness.adapters.transformers.chat import ChatModel
+from harness.adapters.transformers.dual import TransformersDual
+from harness.adapters.transformers.prompted import Git
 
-from adapters.open_clip import OpenClip
-from adapters.transformers_chat import ChatModel
-from adapters.transformers_dual import TransformersDual
-from adapters.transformers_prompted import Git
 from harness.clock import Clock
 from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import UserError

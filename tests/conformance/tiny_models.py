@@ -14,15 +14,15 @@ import tiny_chat
 import tiny_dual
 import tiny_prompted
 
-DUAL = "adapters.transformers_dual"
-PROMPTED = "adapters.transformers_prompted"
-OPEN_CLIP = "adapters.open_clip"
+DUAL = "harness.adapters.transformers.dual"
+PROMPTED = "harness.adapters.transformers.prompted"
+OPEN_CLIP = "harness.adapters.open_clip"
 
 
 @dataclass(frozen=True)
 class Family:
     build: Callable[[Path], None]
-    target: str = "adapters.transformers_chat.ChatModel"
+    target: str = "harness.adapters.transformers.chat.ChatModel"
     routes: tuple[str, ...] = ("rank", "generate")
     attention: str = "sdpa"
     modality: str = "image"
@@ -35,9 +35,9 @@ CHAT = (
 )
 FAMILIES: dict[str, Family] = {name: Family(getattr(tiny_chat, name)) for name in CHAT.split()}
 FAMILIES |= {
-    "hunyuan_vl": Family(tiny_chat.hunyuan_vl, "adapters.transformers_chat.OneByOne"),
+    "hunyuan_vl": Family(tiny_chat.hunyuan_vl, "harness.adapters.transformers.chat.OneByOne"),
     "qwen2_audio": Family(tiny_chat.qwen2_audio, modality="audio"),
-    "qwen2_5_omni": Family(tiny_chat.qwen2_5_omni, "adapters.transformers_chat.QwenOmni"),
+    "qwen2_5_omni": Family(tiny_chat.qwen2_5_omni, "harness.adapters.transformers.chat.QwenOmni"),
     "git": Family(tiny_prompted.git, f"{PROMPTED}.Git", attention="eager"),
     "paligemma": Family(tiny_prompted.paligemma, f"{PROMPTED}.PaliGemma"),
     "blip": Family(tiny_prompted.blip, f"{PROMPTED}.Blip", GENERATE, "eager"),
@@ -45,7 +45,7 @@ FAMILIES |= {
     "blip_2": Family(tiny_prompted.blip_2, f"{PROMPTED}.Prompted", GENERATE),
     "florence2": Family(tiny_prompted.florence2, f"{PROMPTED}.Prompted", GENERATE),
     "kosmos2": Family(tiny_prompted.kosmos2, f"{PROMPTED}.Kosmos2", GENERATE),
-    "vilt": Family(tiny_prompted.vilt, "adapters.transformers_labels.LabelAnswers", attention="eager"),
+    "vilt": Family(tiny_prompted.vilt, "harness.adapters.transformers.labels.LabelAnswers", attention="eager"),
     "clap": Family(tiny_dual.clap, f"{DUAL}.Clap", EMBED, "eager", modality="audio"),
     "open_clip_vit": Family(tiny_dual.open_clip_vit, f"{OPEN_CLIP}.OpenClip", EMBED),
     "open_clip_rn": Family(tiny_dual.open_clip_rn, f"{OPEN_CLIP}.OpenClip", EMBED),

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import driver, machine, plan, summary
+from harness.analysis import summary
 from harness.config.compose import compose
 from harness.errors import UserError
-from harness.progress import Progress
+from harness.measure import machine
+from harness.run import driver, plan
+from harness.run.progress import Progress
 from harness.store.runs import RunFolder
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from harness import doctor, machine
+from harness.cli import doctor
+from harness.measure import machine
 
 
 def examined(world, monkeypatch, *words, status=0, **environment):

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness import machine
 from harness.clock import Clock, CudaTimer
 from harness.config.specs import FusionSpec, OpenClipSpec, TransformersSpec
+from harness.measure import machine
 
 MIB = 2**20
 
@@ -29,8 +29,8 @@ def loaded(target: str, spec: type, name: str, device: str, dtype: str = "float3
 
 def requests(n: int, route: str = "generate"):
     """Questions of the pocket data, with their images."""
-    from harness import plan
     from harness.config.compose import compose
+    from harness.run import plan
 
     run, _ = compose(["model=fusion-self-attention", "task=vqa", "dataset=pocket", f"limit={2 * n}", "device=cpu"])
     planned = plan.make(run)
@@ -40,8 +40,8 @@ def requests(n: int, route: str = "generate"):
 
 
 MODELS = {
-    "fusion-self-attention": ("adapters.fusion.adapter.FusionAdapter", FusionSpec),
-    "pocket-qwen3-vl": ("adapters.transformers_chat.ChatModel", TransformersSpec),
+    "fusion-self-attention": ("harness.adapters.fusion.adapter.FusionAdapter", FusionSpec),
+    "pocket-qwen3-vl": ("harness.adapters.transformers.chat.ChatModel", TransformersSpec),
 }
 
 
@@ -72,7 +72,7 @@ def test_embeddings_on_the_gpu_point_where_those_of_the_cpu_do(dtype, least):
     if dtype == "bfloat16" and not torch.cuda.is_bf16_supported():
         pytest.skip("this GPU has no bfloat16")
     asked = [type(r)(r.parts[:1]) for r in requests(16)]
-    target = "adapters.open_clip.OpenClip"
+    target = "harness.adapters.open_clip.OpenClip"
     host = loaded(target, OpenClipSpec, "pocket-clip", "cpu")
     device = loaded(target, OpenClipSpec, "pocket-clip", "cuda", dtype)
     kinds = {(p.dtype, p.device.type) for p in device.model.parameters()}

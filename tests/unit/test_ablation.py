@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from harness.ablation import ablated, applies
 from harness.config.specs import DatasetSpec
+from harness.data.ablation import ablated, applies
 from harness.dataset import Dataset
 from harness.errors import UserError
+from harness.pocket import samples as pocket
 from harness.records import ABLATIONS, Media, Sample
-from harness.sources import pocket
 
 
 def media(kind: str, *keys: str) -> tuple[Media, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.config.compose import compose
+from harness.data import load
 from harness.media import open_audio, open_image
-from harness.sources import load
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no data folder {DATA}")

@@ -17,13 +17,13 @@ from harness.records import Media, Request
 
 torch = pytest.importorskip("torch")
 
+from harness.adapters.fusion.adapter import FusionAdapter  # noqa: E402
+from harness.adapters.fusion.config import FusionConfig  # noqa: E402
+from harness.adapters.fusion.model import FUSIONS, FusionModel  # noqa: E402
+from harness.adapters.fusion.processing import sound_to_frames, texts_to_ids  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from adapters.fusion.adapter import FusionAdapter  # noqa: E402
-from adapters.fusion.config import FusionConfig  # noqa: E402
-from adapters.fusion.model import FUSIONS, FusionModel  # noqa: E402
-from adapters.fusion.processing import sound_to_frames, texts_to_ids  # noqa: E402
-from harness.tokens import build_tokenizer, normalise  # noqa: E402
+from harness.pocket.teaching.tokenizer import build_tokenizer, normalise  # noqa: E402
 
 rng = np.random.default_rng(0)
 TEXTS = ["What is the red object?", "红色的是什么？", "A text with words that no corpus had: Ünïcödé 🎉"]
@@ -260,8 +260,9 @@ def tiny_backbones(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("image", ["folder", "timm"])
 def test_the_base_size_trains_around_published_backbones_and_loads_without_them(tmp_path, image, monkeypatch):
-    from adapters.fusion.training import Fusion
-    from harness.training import Schedule, train
+    from harness.adapters.fusion.training import Fusion
+
+    from harness.train.loop import Schedule, train
 
     sources = tiny_backbones(tmp_path / "backbones")
     if image == "timm":
@@ -287,8 +288,7 @@ def test_the_base_size_trains_around_published_backbones_and_loads_without_them(
 
 def test_pretrained_backbone_weights_are_what_training_begins_with(tmp_path):
     import transformers as t
-
-    from adapters.fusion.training import Fusion
+    from harness.adapters.fusion.training import Fusion
 
     sources = tiny_backbones(tmp_path)
     taught = Fusion("concat", backbones=sources, width=32, heads=2, fusion_layers=1, decoder_layers=1)

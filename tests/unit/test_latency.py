@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from harness import latency, machine
 from harness.clock import Clock
 from harness.config.specs import LatencySpec
-from harness.latency import ENOUGH, Stopwatch, Timing, full, interval, percentile, quick, steady, summarise
+from harness.measure import latency, machine
+from harness.measure.latency import ENOUGH, Stopwatch, Timing, full, interval, percentile, quick, steady, summarise
 from harness.records import Answer
 
 

@@ -18,7 +18,7 @@ for _ in range(10):
     del activations
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-ENGINE = "import subprocess, sys; from harness.engine.local import LocalEngine; LocalEngine();"
+ENGINE = "import subprocess, sys; from harness.run.engines.local import LocalEngine; LocalEngine();"
 
 
 def faults(code: str, **environment: str) -> int:

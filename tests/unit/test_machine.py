@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from harness import machine
+from harness.measure import machine
 
 
 class NVMLError(Exception):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.tasks.captioning import Captioning
 
 from harness.config.specs import CaptioningSpec
 from harness.errors import UserError
@@ -18,7 +19,6 @@ from harness.metrics import java, meteor
 from harness.metrics.tokenise import caption_tokeniser
 from harness.records import Record
 from harness.task import Scoring
-from tasks.captioning import Captioning
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
 needs_oracle = pytest.mark.skipif(not ORACLES.is_dir(), reason="the COCO oracle captions are not on this machine")
@@ -147,7 +147,7 @@ def test_it_ends_with_the_process_that_started_it(program):
 
 def captioned(meteor_wanted: bool = True, language: str = "en") -> list[str]:
     """The metrics of two captions."""
-    task = Captioning(CaptioningSpec("tasks.captioning.Captioning", meteor=meteor_wanted))
+    task = Captioning(CaptioningSpec("harness.tasks.captioning.Captioning", meteor=meteor_wanted))
     records = [Record(text, text, references=(text,), answer=text) for text in ("a cat", "poison")]
     return [scored.metric.name for scored in task.score(records, Scoring(language))]  # pyright: ignore
 
@@ -170,7 +170,7 @@ def test_captions_are_scored_without_it_where_it_fails_and_a_warning_says_why(pr
 
 
 def test_metrics_are_listed_without_starting_it(program):
-    from harness.listing import rows
+    from harness.cli.listing import rows
 
     starts = program()
     (row,) = [row for row in rows("metrics", None, Path()) if row["metric"] == "meteor"]

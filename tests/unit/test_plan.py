@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from harness import plan
 from harness.config.specs import RunSpec, TransformersSpec
+from harness.data import draw
+from harness.data.draw import by_length
 from harness.dataset import Dataset
-from harness.plan import Group, Plan
 from harness.records import Sample
-from harness.sources import draw
-from harness.sources.draw import by_length
+from harness.run import plan
+from harness.run.plan import Group, Plan
 
 GROUP = Group("vqa", "quiz", "en", "none")
 

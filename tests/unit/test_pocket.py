@@ -11,8 +11,11 @@ import pytest
 
 from harness.config.specs import DatasetSpec
 from harness.errors import UserError
-from harness.sources import pocket, pocket_scenes, pocket_speech, pocket_text
-from harness.sources.pocket_scenes import COLOURS, KINDS, MAKERS, SIZES, handwriting, render
+from harness.pocket import samples as pocket
+from harness.pocket import scenes as pocket_scenes
+from harness.pocket import speech as pocket_speech
+from harness.pocket import text as pocket_text
+from harness.pocket.scenes import COLOURS, KINDS, MAKERS, SIZES, handwriting, render
 
 SPEC = DatasetSpec(source="pocket", tasks=["vqa", "captioning", "retrieval", "classification"], prior_by="category")
 AUDIO = DatasetSpec(source="pocket", subset="audio", tasks=["vqa"], prior_by="category")

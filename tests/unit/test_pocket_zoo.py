@@ -7,19 +7,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness import pocket_lessons as lessons
 from harness.clock import Clock
 from harness.config.specs import OpenClipSpec, TransformersSpec
+from harness.pocket.scenes import POSITIONS, render
+from harness.pocket.teaching import lessons as lessons
+from harness.pocket.text import CATEGORIES, SPOKEN_CATEGORIES, caption
 from harness.records import Media, Request
-from harness.sources.pocket_scenes import POSITIONS, render
-from harness.sources.pocket_text import CATEGORIES, SPOKEN_CATEGORIES, caption
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory):
-    from adapters.pocket.tower import build
+    from harness.adapters.pocket.tower import build
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tower")
@@ -84,9 +84,8 @@ def test_cell_words_name_what_stands_in_each_cell():
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "internvl", "smolvlm"])
 def test_training_sees_a_packed_question_as_evaluation_sees_it_alone(family, tower):
+    from harness.adapters.pocket.chat_training import ChatTraining
     from PIL import Image
-
-    from adapters.pocket.chat_training import ChatTraining
 
     torch.manual_seed(0)
     training = ChatTraining(tower, family)
@@ -117,9 +116,9 @@ def test_training_sees_a_packed_question_as_evaluation_sees_it_alone(family, tow
 
 @pytest.mark.parametrize("family", ["open_clip", "chinese_clip", "siglip"])
 def test_a_saved_dual_encoder_embeds_through_its_adapter_as_in_training(family, tower, tmp_path):
-    from adapters.open_clip import OpenClip
-    from adapters.pocket.dual_training import DualTraining
-    from adapters.transformers_dual import TransformersDual
+    from harness.adapters.open_clip import OpenClip
+    from harness.adapters.pocket.dual_training import DualTraining
+    from harness.adapters.transformers.dual import TransformersDual
 
     torch.manual_seed(0)
     training = DualTraining(tower, family)
@@ -139,7 +138,7 @@ def test_a_saved_dual_encoder_embeds_through_its_adapter_as_in_training(family, 
 
 
 def test_a_foil_has_the_same_words_in_another_binding():
-    from adapters.pocket.dual_training import foil
+    from harness.adapters.pocket.dual_training import foil
 
     scene = lessons.examination(3)[2]
     other = foil(scene, np.random.default_rng(0))
@@ -149,9 +148,9 @@ def test_a_foil_has_the_same_words_in_another_binding():
 
 
 def test_the_tower_keeps_what_it_saw_when_it_becomes_another_familys(tower):
-    from adapters.pocket.chat import build_smolvlm
-    from adapters.pocket.parts import tower_weights
-    from adapters.pocket.tower import build
+    from harness.adapters.pocket.chat import build_smolvlm
+    from harness.adapters.pocket.parts import tower_weights
+    from harness.adapters.pocket.tower import build
 
     weights = tower_weights(tower)
     own = build().eval()

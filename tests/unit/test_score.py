@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.analysis.score_files import METRICS, render, score_files
 from harness.errors import UserError
 from harness.metrics import meteor
-from harness.score import METRICS, render, score_files
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +220,7 @@ def test_the_result_is_json_and_readable(files):
 def test_scoring_imports_neither_torch_nor_transformers(files):
     pair = files(said("a"), wanted("a"))
     code = (
-        "import sys; from pathlib import Path; from harness.score import score_files; "
+        "import sys; from pathlib import Path; from harness.analysis.score_files import score_files; "
         f"[score_files(t, Path({str(pair[0])!r}), Path({str(pair[1])!r}), m) for t, m in "
         "(('vqa', []), ('captioning', ['cider']), ('classification', []))]; "
         "print([m for m in ('torch', 'transformers', 'pandas', 'matplotlib') if m in sys.modules])"

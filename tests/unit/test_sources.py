@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from harness.config.specs import DatasetSpec
+from harness.data import columns, data_file, load
 from harness.errors import SampleError, UserError
 from harness.media import open_image
-from harness.sources import columns, data_file, load
 
 ROWS = [
     {"id": 7, "image": "img/a.png", "q": "Red?", "a": "yes", "type": "closed", "split": "test", "zh": ["红的"]},

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from harness import statistics
-from harness.metrics import Metric, Scored, averaged, mean
-from harness.metrics.classification import classification_scores
-from harness.statistics import (
+from harness.analysis import statistics
+from harness.analysis.statistics import (
     best_group,
     compare,
     compare_all,
@@ -22,6 +20,8 @@ from harness.statistics import (
     slices,
     standings,
 )
+from harness.metrics import Metric, Scored, averaged, mean
+from harness.metrics.classification import classification_scores
 
 
 def accuracy(values, name="accuracy"):

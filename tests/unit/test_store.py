@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from harness.driver import resumed
 from harness.errors import UserError
 from harness.records import Record
+from harness.run.driver import resumed
 from harness.store.cells import CellStore
 from harness.store.files import write_json
 from harness.store.runs import RunFolder, runs

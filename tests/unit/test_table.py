@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness import table
+from harness.analysis import record_table as table
+from harness.analysis.record_table import Table
 from harness.records import Record
-from harness.table import Table
 
 RECORDS = [
     Record("1", "a.png", references=("red", "dark red"), slices={"kind": "colour"}, answer="red"),

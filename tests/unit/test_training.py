@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.training import Schedule, train
+from harness.train.loop import Schedule, train
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_a_run_killed_without_warning_continues_to_the_same_weights(tmp_path):
     script = (
         "import sys, torch; from pathlib import Path; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
         "torch.set_num_threads(1)\n"
-        "from test_training import Line, schedule; from harness.training import train\n"
+        "from test_training import Line, schedule; from harness.train.loop import train\n"
         "train(Line(pause=0.2), schedule(), Path(sys.argv[3]), device='cpu')\n"
     )
     killed = tmp_path / "killed"
@@ -158,7 +158,7 @@ def test_a_run_that_diverges_says_so(tmp_path):
 @pytest.fixture
 def recipes(tmp_path, monkeypatch) -> Path:
     """A user's own config folder with two recipes, the second of which needs the first."""
-    from harness import recipes as module
+    from harness.train import recipes as module
 
     folder = tmp_path / "conf"
     (folder / "train").mkdir(parents=True)
@@ -181,7 +181,7 @@ def recipes(tmp_path, monkeypatch) -> Path:
 
 
 def trained(folder: Path, *words: str) -> int:
-    from harness.cli import main
+    from harness.cli.main import main
 
     return main(["train", *words, "device=cpu", f"work_dir={folder / 'work'}", "--config-dir", str(folder / "conf")])
 
@@ -254,7 +254,7 @@ def test_a_slip_in_a_recipe_file_names_the_file(recipes, capsys):
 
 def test_a_mistake_is_told_without_torch():
     code = (
-        "import sys\nfrom harness.cli import main\n"
+        "import sys\nfrom harness.cli.main import main\n"
         "status = main(['train', 'model=pocket-clip', 'options.scens=3'])\n"
         "print(status, 'torch' in sys.modules)"
     )

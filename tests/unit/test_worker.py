@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from harness.tasks.vqa import Vqa
 
-from harness import worker
 from harness.adapter import Adapter
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
 from harness.dataset import Dataset
 from harness.errors import SampleError, TransientError
-from harness.events import Answered, CellJob, Died, Event, Failed, Job, Shrunk
-from harness.plan import auto_batch_size
 from harness.records import Answer, Media, Route, Sample
-from tasks.vqa import Vqa
+from harness.run import worker
+from harness.run.messages import Answered, CellJob, Died, Event, Failed, Job, Shrunk
+from harness.run.plan import auto_batch_size
 
 WORDING = {"en": "{question}"}
 
@@ -54,7 +54,7 @@ def pauses(monkeypatch) -> list[float]:
     return found
 
 
-def run(task: str = "tasks.vqa.Vqa", adapter: str = "Obliging", route: Route = "generate") -> list[Event]:
+def run(task: str = "harness.tasks.vqa.Vqa", adapter: str = "Obliging", route: Route = "generate") -> list[Event]:
     """The events of a job of two batches of four questions."""
     choice = {"en": "{choice}"}
     prompt = PromptSpec(WORDING, WORDING, WORDING, WORDING, WORDING, {}, {}, choice, choice)

@@ -2,8 +2,9 @@
 
 import json
 
-from harness.report import across, summary
-from harness.report.words import Words
+from harness.report import comparisons as across
+from harness.report import summary
+from harness.report.strings import Words
 
 WORDS = Words("en")
 

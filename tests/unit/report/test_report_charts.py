@@ -10,7 +10,7 @@ import pytest
 
 from harness import report
 from harness.report import charts, fonts, html, labels, summary
-from harness.report.words import Words
+from harness.report.strings import Words
 
 
 def drawn(folder, language="en", task="vqa"):

@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.filterwarnings("ignore:Glyph")
 def test_reports_equal_the_golden_files(demo, tmp_path, language, monkeypatch):
     monkeypatch.setattr(fonts, "having", lambda wanted: "DejaVu Sans")  # whether a Chinese font is here or not
     out = report.write(demo, tmp_path / "out", language)

@@ -103,8 +103,8 @@ def test_the_page_shows_the_images_that_are_files_and_does_without_the_others(de
 def test_images_that_are_no_files_are_shown_from_the_copies_that_the_driver_kept(demo, no_charts):
     import numpy as np
 
-    from harness import driver
     from harness.records import Media, Sample
+    from harness.run import driver
 
     def sample(number):
         picture = Media("image", f"scene{number // 2}.png", np.full((8, 8, 3), number, dtype=np.uint8))
@@ -120,8 +120,8 @@ def test_images_that_are_no_files_are_shown_from_the_copies_that_the_driver_kept
 def test_copies_are_kept_of_no_more_than_may_be_shown(tmp_path):
     import numpy as np
 
-    from harness import driver
     from harness.records import Media, Sample
+    from harness.run import driver
 
     black = np.zeros((4, 4, 3), dtype=np.uint8)
     many = (Sample(f"q{i}", f"c{i}", "en", media=(Media("image", f"p{i}", black),)) for i in range(500))

@@ -7,7 +7,7 @@ import pytest
 from harness import report
 from harness.errors import UserError
 from harness.report import summary, tables
-from harness.report.words import Words
+from harness.report.strings import Words
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 

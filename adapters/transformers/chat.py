@@ -1,0 +1,149 @@
+"""Models that are asked through a chat template: Qwen-VL, InternVL, MiniCPM-V, LLaVA, SmolVLM, Gemma 3 and their like.
+
+One class serves all that `AutoModelForImageTextToText` knows (some 90 architectures): the processor's chat template
+puts images and text in the order and wording that each model was trained on, so nothing here depends on which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import SampleError, UserError
+from harness.records import Answer, Media, Request, Route
+
+from .base import Tensors, TransformersAdapter
+from .decoding import (
+    answer_lengths,
+    choice_likelihoods,
+    choice_tokens,
+    count_tokens,
+    generate_greedily,
+    plain_generate,
+    use_greedy_decoding,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.clock import Clock
+    from harness.config.specs import TransformersSpec
+
+
+@dataclass
+class Prompts:
+    """A prepared batch."""
+
+    tensors: Tensors
+    lengths: tuple[int, int]
+    """The fewest and the most tokens of an answer."""
+    choices: list[list[list[int]]]
+    """By request and choice: the choice's token ids; empty for `generate`."""
+
+
+class ChatModel(TransformersAdapter):
+    """An image-text-to-text model with a chat template; generates, and ranks choices as the assistant's answer.
+
+    `template` goes to the chat template, such as {enable_thinking: false}.
+    """
+
+    def __init__(self, spec: TransformersSpec, template: Mapping[str, Any] | None = None) -> None:
+        super().__init__(spec)
+        self.template = dict(template or {})
+        self.auto_class = "AutoModelForMultimodalLM" if "audio" in spec.modalities else "AutoModelForImageTextToText"
+
+    def load(self, device: str, clock: Clock) -> None:
+        super().load(device, clock)
+        if not getattr(self.processor, "chat_template", None):
+            raise UserError(
+                f"{self.spec.checkpoint} has no chat template, so it cannot be asked as a chat model. "
+                "Instruction-tuned variants have one; bare prompts are for adapters/transformers/prompted.py."
+            )
+        self.tokenizer = self.processor.tokenizer
+        # An answer follows its prompt in every row. A tokenizer does not save this, so it is set after loading.
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        use_greedy_decoding(self.model, self.tokenizer.pad_token_id)
+
+    def prepare(self, requests: Sequence[Request], route: Route) -> Prompts:
+        """Decode the media, fill in the chat template, tokenise and pad; needs no device."""
+        from harness.media import in_parallel
+
+        conversations = [[{"role": "user", "content": content}] for content in in_parallel(self._content, requests)]
+        tensors = self.processor.apply_chat_template(
+            conversations,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+            **{"add_generation_prompt": True, **self.template},
+        )
+        choices = []
+        if route == "rank":
+            choices = [choice_tokens(self.tokenizer, request.choices) for request in requests]
+        return Prompts(self.to_host(tensors), answer_lengths(requests), choices)
+
+    def _content(self, request: Request) -> list[dict[str, Any]]:
+        """The parts in their order, in the form that chat templates read."""
+        from harness.media import open_audio, open_image
+
+        content: list[dict[str, Any]] = []
+        for part in request.parts:
+            if isinstance(part, str):
+                content.append({"type": "text", "text": part})
+            elif part.kind == "image":
+                content.append({"type": "image", "image": open_image(part)})
+            else:
+                content.append({"type": "audio", "audio": open_audio(part, self._sampling_rate(part))})
+        return content
+
+    def _sampling_rate(self, part: Media) -> int:
+        extractor = getattr(self.processor, "feature_extractor", None)
+        if extractor is None:
+            raise SampleError(f"{self.spec.checkpoint} takes no sound ({part.where or part.key}).")
+        return extractor.sampling_rate
+
+    def generate(self, inputs: Prompts) -> list[Answer]:
+        """Greedy answers, the prompt cut off."""
+        tensors = self.to_device(inputs.tensors)
+        width = tensors["input_ids"].shape[1]
+        rows = generate_greedily(plain_generate(self.model), tensors, inputs.lengths, self.clock)[:, width:]
+        sent = inputs.tensors["attention_mask"].sum(dim=1).tolist()
+        with self.clock.phase("postprocess"):
+            received = count_tokens(rows, self.model.generation_config.eos_token_id)
+            texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+            return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, received, strict=True)]
+
+    def rank(self, inputs: Prompts) -> list[np.ndarray]:
+        """Mean log-likelihood of each choice's tokens as the beginning of the answer."""
+        tensors = self.to_device(inputs.tensors)
+        return choice_likelihoods(self.model, tensors, inputs.choices, self.clock)
+
+
+class QwenOmni(ChatModel):
+    """Qwen2.5-Omni: sees and hears. Only its thinker, which writes, is loaded; its talker would speak the answers."""
+
+    def __init__(self, spec: TransformersSpec, template: Mapping[str, Any] | None = None) -> None:
+        super().__init__(spec, template)
+        self.auto_class = "Qwen2_5OmniThinkerForConditionalGeneration"
+
+
+class OneByOne(ChatModel):
+    """A chat model whose answers depend on the batch, run one request at a time within each batch.
+
+    HunYuan-VL is one: it numbers the images of a whole batch through, and that number enters their positions.
+    """
+
+    def prepare(self, requests: Sequence[Request], route: Route) -> list[Prompts]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parent = super()
+        return [parent.prepare([request], route) for request in requests]
+
+    def generate(self, inputs: list[Prompts]) -> list[Answer]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parent = super()
+        return [answer for prompts in inputs for answer in parent.generate(prompts)]
+
+    def rank(self, inputs: list[Prompts]) -> list[np.ndarray]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parent = super()
+        return [scores for prompts in inputs for scores in parent.rank(prompts)]

@@ -1,0 +1,71 @@
+"""Dual encoders of transformers: CLIP, Chinese-CLIP, SigLIP, SigLIP 2, AltCLIP, MetaCLIP 2, and CLAP for sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.records import Modality
+
+from ..dual import DualEncoder
+from .base import Tensors, TransformersAdapter, context_length
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.clock import Clock
+
+
+class TransformersDual(DualEncoder, TransformersAdapter):
+    """Text and image; texts longer than the model's context are cut off at its end."""
+
+    def load(self, device: str, clock: Clock) -> None:
+        super().load(device, clock)
+        for kind in self.encodes:
+            if not hasattr(self.model, f"get_{kind}_features"):
+                name = type(self.model).__name__
+                raise UserError(f"{self.spec.checkpoint} holds a {name}, which has no embedding of {kind} of its own.")
+        # CLAP has a scale for each direction; the one that classifies a sound by texts is the audio's.
+        scale = getattr(self.model, "logit_scale", None)
+        self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).detach().exp())
+        self.context = context_length(self.processor.tokenizer, self.model)
+        # SigLIP was trained on texts padded to full length and reads its last position, whatever stands there.
+        self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else True
+
+    def host_inputs(self, kind: Modality, parts: Sequence[Any]) -> Tensors:
+        if kind == "text":
+            return self.to_host(
+                self.processor.tokenizer(
+                    list(parts), padding=self.padding, truncation=True, max_length=self.context, return_tensors="pt"
+                )
+            )
+        from harness.media import in_parallel, open_image
+
+        images = in_parallel(open_image, parts)
+        return self.to_host(self.processor.image_processor(images=images, return_tensors="pt"))
+
+    def features(self, kind: Modality, inputs: Tensors) -> torch.Tensor:
+        encode = getattr(self.model, f"get_{kind}_features")
+        output = encode(**self.to_device(inputs))
+        return getattr(output, "pooler_output", output)
+
+
+class Clap(TransformersDual):
+    """Text and sound. Of a clip longer than the model's window the first window is heard: the feature extractor would
+    cut a random one, and an answer must not depend on chance."""
+
+    encodes = ("text", "audio")
+
+    def host_inputs(self, kind: Modality, parts: Sequence[Any]) -> Tensors:
+        if kind == "text":
+            return super().host_inputs(kind, parts)
+        from harness.media import in_parallel, open_audio
+
+        extractor = self.processor.feature_extractor
+        sounds = in_parallel(lambda part: open_audio(part, extractor.sampling_rate), parts)
+        clips = [sound[: extractor.nb_max_samples] for sound in sounds]
+        inputs = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        # Set for a random clip of the batch by the extractor of "fused" checkpoints, though none is longer here.
+        inputs["is_longer"] = inputs["is_longer"] & False
+        return self.to_host(inputs)

@@ -1,0 +1,380 @@
+"""`harness score`: metrics for predictions made elsewhere, from files alone; no model, and torch is never imported.
+
+What the files hold is checked before anything is computed: a line that is no JSON, a double id, or an id on one side
+only is an error with file and line, because a silently dropped line would be a wrong number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.errors import UserError, nearest
+from harness.metrics import Scored
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TASKS = ("vqa", "captioning", "classification", "retrieval")
+SEED = 0
+_ANSWERS = {
+    "vqa_accuracy", "exact_match", "token_f1", "anls", "relaxed_accuracy", "textvqa_accuracy", "choice_accuracy",
+    "extraction_failure_rate",
+}  # fmt: skip
+_HYGIENE = {"wrong_language_rate", "empty_rate", "repetition_rate"}
+_BOTH_WAYS = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank", "map@10", "found@5", "found@10"}
+METRICS: dict[str, set[str]] = {
+    "vqa": _ANSWERS | _HYGIENE,
+    "captioning": {"cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "meteor", "exact_match"} | _HYGIENE,
+    "classification": {
+        "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "f1_weighted",
+        "unmapped_rate", "top5_accuracy", "ece",
+    },
+    "retrieval": {f"{way}_{name}" for way in ("i2t", "t2i") for name in _BOTH_WAYS},
+}  # fmt: skip
+
+
+@dataclass
+class _Files:
+    """Both files joined by id, in the references' order."""
+
+    ids: list[str] = field(default_factory=list)
+    predictions: list[str | None] = field(default_factory=list)
+    references: list[list[str]] = field(default_factory=list)
+    choices: list[list[str]] = field(default_factory=list)
+    scores: list[Mapping[str, float] | None] = field(default_factory=list)
+    clusters: list[str] = field(default_factory=list)
+    slices: list[dict[str, str]] = field(default_factory=list)
+
+
+def score_files(
+    task: str,
+    predictions: Path,
+    references: Path | None = None,
+    metrics: Sequence[str] = (),
+    language: Literal["en", "zh"] = "en",
+) -> dict[str, Any]:
+    """{"task", "n", "metrics": {name: {"value", "low", "high", "definition"}}}; what is undefined is None.
+
+    Text tasks: JSON lines, predictions {"id", "prediction", "scores"?: {label: number}} (a null prediction is a failed
+    sample: wrong) and references {"id", "references": [...], "cluster"?, "category"?, "choices"?: [...]}. Retrieval:
+    .npz with `image` [n, d], `text` [m, d], and `text_image` [m] or `positives` [k, 2], optionally `cluster` [n];
+    a second file may hold what the first lacks. `metrics` keeps only these. With categories, "slices" has the headline
+    of each. Raises UserError for everything that is wrong with the files or the names.
+    """
+    if task not in TASKS:
+        raise UserError(f"There is no task '{task}'. {nearest(task, TASKS)}")
+    for name in metrics:
+        if name not in METRICS[task]:
+            raise UserError(f"The task {task} has no metric '{name}'. {nearest(name, METRICS[task])}")
+    if task == "retrieval":
+        scored, clusters, note = _retrieval(predictions, references)
+        slices: list[dict[str, str]] = []
+    else:
+        if references is None:
+            raise UserError(f"The task {task} needs --references FILE.")
+        files = _join(predictions, references)
+        scored = {"vqa": _vqa, "captioning": _captioning, "classification": _classification}[task](
+            files, metrics, language
+        )
+        clusters, slices, note = files.clusters, files.slices, ""
+    if metrics:
+        missing = [name for name in metrics if name not in {s.metric.name for s in scored}]
+        if missing:
+            raise UserError(f"These files do not have what {missing[0]} needs ({_NEEDS.get(missing[0], 'scores')}).")
+        scored = [s for s in scored if s.metric.name in metrics]
+    return _result(task, scored, clusters, slices, note)
+
+
+_NEEDS = {
+    "vqa_accuracy": "ten references a question",
+    "textvqa_accuracy": "ten references a question",
+    "choice_accuracy": '"choices" in every line of the references',
+    "extraction_failure_rate": '"choices" in every line of the references',
+    "top5_accuracy": '"scores" for more than five labels in the predictions',
+    "ece": '"scores" in the predictions',
+    "meteor": "English, Java and pycocoevalcap",
+}
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The result as lines for a terminal: name, value, interval, definition."""
+    lines = [f"{result['task']}: {result['n']} samples, {result['clusters']} clusters"]
+    if result.get("note"):
+        lines.append(f"Note: {result['note']}")
+    for name, row in result["metrics"].items():
+        value = "—" if row["value"] is None else f"{row['value']:.4f}"
+        interval = "" if row["low"] is None else f"[{row['low']:.4f}, {row['high']:.4f}]"
+        doubt = f"  ({row['doubt']})" if "doubt" in row else ""
+        lines.append(f"{name:24} {value:>9}  {interval:20}{doubt}  {row['definition']}")
+    for name, values in result.get("slices", {}).items():
+        for value, part in values.items():
+            (metric, row), *_ = part["metrics"].items()
+            shown = "—" if row["value"] is None else f"{row['value']:.4f}"
+            lines.append(f"{name}={value}  n={part['n']}  {metric} {shown}")
+    return "\n".join(lines)
+
+
+def _result(
+    task: str, scored: Sequence[Scored], clusters: Sequence[str], fields: Sequence[Mapping[str, str]], note: str
+) -> dict[str, Any]:
+    from harness.analysis import statistics
+
+    def number(x: float) -> float | None:
+        return float(x) if math.isfinite(x) else None
+
+    def interval(e: statistics.Estimate) -> dict[str, Any]:
+        return {"value": number(e.value), "low": number(e.low), "high": number(e.high)}
+
+    found = statistics.estimates(scored, clusters, SEED)
+    rows = {}
+    for s, e in zip(scored, found, strict=True):
+        rows[s.metric.name] = interval(e) | {"definition": s.metric.definition}
+        if e.doubt:
+            rows[s.metric.name]["doubt"] = e.doubt
+    result: dict[str, Any] = {"task": task, "n": len(clusters), "clusters": len(set(clusters)), "seed": SEED}
+    result["metrics"] = rows
+    if any(fields):
+        name = scored[0].metric.name
+        result["slices"] = {
+            key: {value: {"n": n, "metrics": {name: interval(part[0])}} for value, (n, part) in values.items()}
+            for key, values in statistics.slices(scored[:1], clusters, fields, SEED).items()
+        }
+    if note:
+        result["note"] = note
+    return result
+
+
+# Text tasks -----------------------------------------------------------------------------------------------------------
+
+
+def _vqa(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
+    from harness.metrics import hygiene, vqa
+
+    said, wanted = files.predictions, files.references
+    scored = [
+        vqa.exact_match(said, wanted, language),
+        vqa.token_f1(said, wanted, language),
+        vqa.anls(said, wanted),
+        vqa.relaxed_accuracy(said, wanted),
+    ]
+    if all(len(answers) == 10 for answers in wanted):
+        scored = [vqa.vqa_accuracy(said, wanted), *scored, vqa.textvqa_accuracy(said, wanted)]
+    if all(files.choices):
+        scored.append(vqa.choice_accuracy(said, files.choices, wanted, language))
+        scored.append(vqa.extraction_failure_rate(said, files.choices, language))
+    return scored + hygiene.answer_hygiene(said, language)
+
+
+def _captioning(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
+    from harness.metrics import hygiene, meteor, vqa
+    from harness.metrics.captions import caption_scores
+
+    said, wanted = files.predictions, files.references
+    scored = caption_scores(said, wanted, language)
+    if language == "en" and "meteor" in metrics:
+        scored.append(meteor.meteor(said, wanted))
+    elif language == "en" and not metrics:
+        scored += meteor.meteor_if_possible(said, wanted)
+    return [*scored, vqa.exact_match(said, wanted, language), *hygiene.answer_hygiene(said, language)]
+
+
+def _classification(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
+    """Labels: those of the scores, else the references' choices, else (as scikit-learn) all that occur."""
+    import numpy as np
+
+    from harness.metrics.classification import classification_scores, map_to_label
+
+    true = [answers[0] for answers in files.references]
+    given = [s for s in files.scores if s is not None]
+    declared = list(given[0]) if given else list(dict.fromkeys(c for some in files.choices for c in some))
+    said = files.predictions
+    if declared:
+        said = [None if p is None else map_to_label(p, declared, language) for p in said]
+    table = None
+    if given:
+        for name, s in zip(files.ids, files.scores, strict=True):
+            if s is not None and set(s) != set(declared):
+                raise UserError(f"The scores of '{name}' are not for the same labels as those of the first line.")
+        missing = dict.fromkeys(declared, math.nan)
+        table = np.array([[(s or missing)[label] for label in declared] for s in files.scores], dtype=np.float64)
+        best = [None if s is None else max(declared, key=s.__getitem__) for s in files.scores]
+        said = [b if raw is None else p for b, raw, p in zip(best, files.predictions, said, strict=True)]
+    return classification_scores(said, true, declared, table)
+
+
+def _join(predictions: Path, references: Path) -> _Files:
+    said = _lines(predictions, {"id", "prediction", "scores"})
+    wanted = _lines(references, {"id", "references", "cluster", "category", "choices"})
+    for name, (line, _) in said.items():
+        if name not in wanted:
+            raise UserError(f"{predictions}:{line}: id '{name}' is not in {references}.")
+    files = _Files()
+    for name, (line, row) in wanted.items():
+        where = f"{references}:{line}"
+        if name not in said:
+            raise UserError(
+                f"{where}: id '{name}' has no prediction in {predictions}. "
+                f'A failed sample is a line {{"id": {json.dumps(name)}, "prediction": null}} and counts as wrong.'
+            )
+        there = f"{predictions}:{said[name][0]}"
+        answer = said[name][1]
+        if "prediction" not in answer and "scores" not in answer:
+            raise UserError(f"{there}: 'prediction' is missing (null for a failed sample).")
+        prediction = answer.get("prediction")
+        if prediction is not None and not isinstance(prediction, str):
+            raise UserError(f"{there}: 'prediction' must be a text or null, not {json.dumps(prediction)}.")
+        files.ids.append(name)
+        files.predictions.append(prediction)
+        files.scores.append(_scores(answer.get("scores"), there))
+        files.references.append(_texts(row, "references", where))
+        files.choices.append(_texts(row, "choices", where) if "choices" in row else [])
+        files.clusters.append(str(row.get("cluster", name)))
+        files.slices.append({"category": str(row["category"])} if row.get("category") is not None else {})
+    if not files.ids:
+        raise UserError(f"{references} has no lines.")
+    return files
+
+
+def _lines(file: Path, known: set[str]) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Id -> (line number, object) of a file of JSON lines; blank lines are skipped."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        where = f"{file}:{line}"
+        try:
+            row = json.loads(content)
+        except ValueError as error:
+            raise UserError(f"{where}: this line is no JSON ({error}).") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: a line must be a JSON object with an 'id', not {type(row).__name__}.")
+        for key in row.keys() - known:
+            close = get_close_matches(key, known, n=1, cutoff=0.8)
+            if close:
+                raise UserError(f"{where}: unknown key '{key}'. Did you mean '{close[0]}'?")
+        name = row.get("id")
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise UserError(f"{where}: 'id' is missing or is no text or number.")
+        if str(name) in found:
+            raise UserError(f"{where}: id '{name}' stands in line {found[str(name)][0]} already.")
+        found[str(name)] = (line, row)
+    return found
+
+
+def _texts(row: Mapping[str, Any], key: str, where: str) -> list[str]:
+    value = row.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+        raise UserError(f"{where}: '{key}' must be a list of at least one text.")
+    return value
+
+
+def _scores(value: Any, where: str) -> Mapping[str, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value or not all(_is_number(x) for x in value.values()):
+        raise UserError(f"{where}: 'scores' must be an object {{label: number}} of finite numbers.")
+    return value
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
+# Retrieval ------------------------------------------------------------------------------------------------------------
+
+
+def _retrieval(file: Path, second: Path | None) -> tuple[list[Scored], list[str], str]:
+    import numpy as np
+
+    from harness.metrics.ranking import rank_both
+    from harness.metrics.retrieval import retrieval_scores
+
+    arrays = _arrays(file) | (_arrays(second) if second is not None else {})
+    images, texts = _vectors(arrays, "image", file), _vectors(arrays, "text", file)
+    if images.shape[1] != texts.shape[1]:
+        raise UserError(f"{file}: image has {images.shape[1]} columns and text {texts.shape[1]}; they must be equal.")
+    n, m = len(images), len(texts)
+    if "positives" in arrays:
+        pairs = _indices(arrays, "positives", file, (n, m))
+    elif "text_image" in arrays:
+        owner = _indices(arrays, "text_image", file, (n,))[:, 0]
+        if len(owner) != m:
+            raise UserError(f"{file}: text_image has {len(owner)} entries for {m} texts.")
+        pairs = np.stack([owner, np.arange(m)], axis=1)
+    else:
+        raise UserError(f"{file} needs 'text_image' [m] (each text's image) or 'positives' [k, 2] (image, text).")
+    cluster = [str(c) for c in arrays["cluster"]] if "cluster" in arrays else [str(i) for i in range(n)]
+    if len(cluster) != n:
+        raise UserError(f"{file}: cluster has {len(cluster)} entries for {n} images.")
+    own = [f"text {j}" for j in range(m)]
+    for i, j in pairs[::-1].tolist():
+        own[j] = cluster[i]
+    forward, backward = rank_both(images, texts, pairs)
+    queries = [{"direction": "i2t", **forward.row(i)} for i in range(n)]
+    queries += [{"direction": "t2i", **backward.row(j)} for j in range(m)]
+    lengths = np.concatenate([np.linalg.norm(images, axis=1), np.linalg.norm(texts, axis=1)])
+    unit = np.allclose(lengths, 1, atol=0.01)
+    note = "" if unit else "the rows are not of length 1; they are ranked by their dot products as they are"
+    return retrieval_scores(queries), cluster + own, note
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"{file} is no .npz archive.")
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is no .npz archive of plain arrays: {error}.") from error
+
+
+def _vectors(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
+    import numpy as np
+
+    if name not in arrays:
+        raise UserError(f"{file} has no array '{name}'; it has {', '.join(sorted(arrays)) or 'none'}.")
+    value = arrays[name]
+    if value.ndim != 2 or value.dtype.kind != "f" or not len(value):
+        raise UserError(f"{file}: '{name}' must be floats [rows, d], not {value.dtype} {list(value.shape)}.")
+    value = np.asarray(value, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(value).all(axis=1))
+    if len(bad):
+        raise UserError(f"{file}: '{name}' has a row that is not finite: row {bad[0]}.")
+    return value
+
+
+def _indices(arrays: Mapping[str, np.ndarray], name: str, file: Path, sizes: tuple[int, ...]) -> np.ndarray:
+    """An array of row numbers [k, len(sizes)], each below its size."""
+    import numpy as np
+
+    value = arrays[name]
+    value = value.reshape(-1, 1) if value.ndim == 1 else value
+    if value.ndim != 2 or value.shape[1] != len(sizes) or value.dtype.kind not in "iu":
+        shape = "[m]" if len(sizes) == 1 else "[k, 2]"
+        found = f"{value.dtype} {list(arrays[name].shape)}"
+        raise UserError(f"{file}: '{name}' must be whole numbers {shape}, not {found}.")
+    wrong = np.argwhere((value < 0) | (value >= np.array(sizes)))
+    if len(wrong):
+        row, column = wrong[0]
+        raise UserError(
+            f"{file}: '{name}' row {row} is {value[row, column]}; it must be from 0 to {sizes[column] - 1}."
+        )
+    return value.astype(np.int64)

@@ -1,0 +1,104 @@
+"""Data sets of the Hugging Face hub, through `datasets.load_dataset`, at the revision that the config pins.
+
+A run reads what `fetch` brought to the hub's local cache and never asks the network. Media are not decoded by
+`datasets`: they stay encoded bytes or a path, and `harness.media` opens them as it opens local files, so that both
+sources treat rotation, palettes and rates alike. `path` may also be a local folder of parquet, CSV or JSON files that
+`load_dataset` understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.columns import Rows, keep
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from harness.config.specs import DatasetSpec
+
+
+def fetch(spec: DatasetSpec) -> Path:
+    """Download the repository at its revision; returns its folder in the cache. Raises what huggingface_hub raises."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(spec.path, repo_type="dataset", revision=spec.revision))
+
+
+def locate(name: str, spec: DatasetSpec) -> Path:
+    """The folder with the data: `spec.path` itself, or what was fetched. Raises UserError if there is neither."""
+    folder = Path(spec.path).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(spec.path, repo_type="dataset", revision=spec.revision, local_files_only=True)
+    except HFValidationError as error:
+        raise UserError(f"Data set '{name}': '{spec.path}' is neither a folder nor a hub id ('owner/name').") from error
+    except LocalEntryNotFoundError as error:
+        at = f" at revision {spec.revision}" if spec.revision else ""
+        raise UserError(
+            f"Data set '{name}': {spec.path}{at} is not on this machine. 'harness fetch dataset={name}' brings it."
+        ) from error
+    return Path(found)
+
+
+def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
+    """The rows of one split, read from disk as they are asked for.
+
+    Raises UserError where the data set is not on this machine, or has no such subset or split.
+    """
+    folder = locate(name, spec)
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    subset = f"/{spec.subset}" if spec.subset else ""
+    try:
+        table = datasets.load_dataset(str(folder), spec.subset, split=split)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"Data set '{name}': {spec.path}{subset}, split {split}, cannot be loaded: {reason}") from error
+    if not isinstance(table, datasets.Dataset):
+        raise UserError(f"Data set '{name}': {spec.path}{subset} gives no table for split '{split}'.")
+    for column, feature in table.features.items():
+        if isinstance(feature, datasets.Image | datasets.Audio):
+            table = table.cast_column(column, type(feature)(decode=False))
+    if not len(table):
+        raise UserError(f"Data set '{name}': {spec.path}{subset}, split {split}, is empty.")
+    places = _Places(f"{spec.path}{subset}/{split}", len(table))
+    return keep(name, Rows(_Table(table), table.column_names, places, places.table, folder), spec.where)
+
+
+class _Table(Sequence[dict[str, Any]]):
+    """A `datasets` table as a sequence of rows that reads single columns without the media beside them."""
+
+    def __init__(self, table: Dataset) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return self.table[index]
+
+    def only(self, columns: list[str]) -> list[dict[str, Any]]:
+        """All rows with these columns alone."""
+        return self.table.select_columns(columns).to_list()
+
+
+class _Places(Sequence[str]):
+    """Where each row stands, for messages."""
+
+    def __init__(self, table: str, count: int) -> None:
+        self.table, self.length = table, count
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return f"{self.table}, row {index}"

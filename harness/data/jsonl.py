@@ -1,0 +1,109 @@
+"""JSON lines with media files beside them: how local data sets are kept, the user's own included.
+
+    <data_dir>/<spec.path>      one JSON object a line; media paths in it are relative to the file's folder
+
+`data_dir` comes from the config or the environment variable HARNESS_DATA.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.columns import Rows, keep
+from harness.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from harness.config.specs import DatasetSpec
+
+
+def find(name: str, spec: DatasetSpec, data_dir: str | Path | None) -> Path:
+    """The data file. Raises UserError, saying where it looked and what to set, if there is none."""
+    base = data_dir or os.environ.get("HARNESS_DATA")
+    file = Path(base or ".").expanduser() / Path(spec.path).expanduser()
+    if file.is_file():
+        return file
+    if base is None and not Path(spec.path).is_absolute():
+        raise UserError(
+            f"Data set '{name}' reads {spec.path} below your data folder, and none is set. "
+            "Say data_dir=FOLDER or set the environment variable HARNESS_DATA."
+        )
+    source = f" It comes from {spec.homepage}." if spec.homepage else ""
+    raise UserError(
+        f"Data set '{name}': there is no file {file}. Put it there, or say data_dir=FOLDER "
+        f"(or HARNESS_DATA) so that FOLDER/{spec.path} is the file.{source}"
+    )
+
+
+def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
+    """The rows of one split. Raises UserError for an unknown split, a line that is no JSON object, or an empty file."""
+    filters = dict(spec.where)
+    if spec.splits:
+        if split not in spec.splits:
+            raise UserError(f"Data set '{name}' has no split '{split}'. {nearest(split, spec.splits)}")
+        filters |= spec.splits[split]
+    elif split != spec.split:
+        raise UserError(f"Data set '{name}' has the split '{spec.split}' alone, not '{split}'.")
+    lines = _Lines(file)
+    if not len(lines):
+        raise UserError(f"Data set '{name}': {file} is empty.")
+    return keep(name, Rows(lines, list(lines.columns), _Places(file, lines.numbers), str(file), file.parent), filters)
+
+
+class _Lines(Sequence[dict[str, Any]]):
+    """The rows of a file, all checked, and parsed again when asked for: as text they take a fifth of the memory."""
+
+    def __init__(self, file: Path) -> None:
+        self.text = file.read_bytes()
+        self.starts, self.numbers = array("q"), array("q")
+        self.columns: dict[str, None] = {}
+        at = 3 if self.text.startswith(b"\xef\xbb\xbf") else 0
+        for number in count(1):
+            if at >= len(self.text):
+                return
+            end = self._end(at)
+            try:
+                line = self.text[at:end].decode()
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise UserError(f"{file}, line {number}: this is no JSON object but {line.strip()[:60]!r}.")
+                    self.columns.update(dict.fromkeys(row))
+                    self.starts.append(at)
+                    self.numbers.append(number)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{file}, line {number}: this is no JSON ({error.msg}, column {error.colno})."
+                ) from error
+            except UnicodeDecodeError as error:
+                place = f"{error.reason} at byte {at + error.start}"
+                raise UserError(f"{file}: this is no UTF-8 text ({place}).") from error
+            at = end
+
+    def _end(self, start: int) -> int:
+        return self.text.find(b"\n", start) + 1 or len(self.text)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        start = self.starts[index]
+        return json.loads(self.text[start : self._end(start)].decode())
+
+
+class _Places(Sequence[str]):
+    """Where each row stands, for messages."""
+
+    def __init__(self, file: Path, numbers: Sequence[int]) -> None:
+        self.file, self.numbers = file, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        return f"{self.file}, line {self.numbers[index]}"

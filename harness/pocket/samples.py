@@ -1,0 +1,269 @@
+"""The pocket data set: the pocket scenes as samples for all four tasks. Generated, so nothing has to be fetched.
+
+The pieces, for whoever trains on them:
+
+    pocket_scenes   scene(split, index), listening_scene, closeup -> Scene; render(scene) -> uint8 [64, 64, 3];
+                    Scene.cells() -> dense labels; MAKERS by stream; SIZES by split
+    pocket_text     caption(scene, language), questions(scene, language), spoken_questions, labels, answers
+    pocket_speech   clip(split, digit, language, seed) -> float32 [8000] at 8 kHz
+
+What is asked of a split is fixed: `vqa` two questions about each of its 1,000 scenes, `vqa` of pocket-audio two about
+each of 600 listening scenes, each with a clip of its own, `captioning` and `retrieval` the first 500 scenes (their
+captions are unique), `classification` 1,000 close-ups by the kind of their main object. Questions are drawn so that
+every type has its share and within a type no answer is much more frequent than another. Both languages ask the same.
+
+Pictures of the validation and test splits are kept in a cache, $HARNESS_CACHE or the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.dataset import Dataset
+from harness.errors import UserError
+from harness.pocket import scenes as pocket_scenes
+from harness.pocket import speech as pocket_speech
+from harness.pocket import text as pocket_text
+from harness.pocket.scenes import MAKERS, SIZES, Scene, Split, Stream
+from harness.pocket.text import CATEGORIES, SPOKEN_CATEGORIES, Question
+from harness.records import Language, Media, Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.config.specs import DatasetSpec
+
+GALLERY = 500
+"""Scenes that are captioned and searched."""
+LISTENING = 600
+"""Listening scenes that are asked about."""
+PRIOR_SCENES = 1_200
+"""Scenes of the train split from which the prior reference row is counted."""
+
+
+def load(name: str, spec: DatasetSpec, task: str, language: Language, split: str | None = None) -> Dataset:
+    """The samples of a task. `spec.subset` "audio" stands for questions about a scene and a spoken digit.
+
+    Raises UserError for a split that does not exist.
+    """
+    wanted = split or spec.split
+    if wanted not in SIZES:
+        raise UserError(f"Data set '{name}' has no split '{wanted}'; it has {', '.join(SIZES)}.")
+    items = _items(task, spec.subset == "audio", wanted, SIZES[wanted])  # pyright: ignore[reportArgumentType]
+    train = _items(task, spec.subset == "audio", "train", PRIOR_SCENES)
+    prior: dict[str, list[str]] = {}
+    for item in train:
+        prior.setdefault(item.category if spec.prior_by else "", []).append(item.reference(language))
+    return Dataset(
+        name=name,
+        language=language,
+        samples=_Samples(items, language),
+        labels=pocket_text.labels(language) if task == "classification" else (),
+        modalities=tuple(spec.modalities),  # pyright: ignore[reportArgumentType]
+        prior={value: tuple(references) for value, references in prior.items()},
+        prior_by=spec.prior_by,
+        prior_split="train",
+        metric=spec.metric,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One sample before it has a language: a scene, and for `vqa` the number of its question among all of its kind."""
+
+    scene: Scene
+    category: str = ""
+    number: int = 0
+    label: bool = False
+    """Whether the reference is the main object's kind, instead of a caption."""
+
+    def question(self, language: Language) -> Question | None:
+        if not self.category:
+            return None
+        spoken = self.category in SPOKEN_CATEGORIES
+        ask = pocket_text.spoken_questions if spoken else pocket_text.questions
+        return ask(self.scene, language, self.category)[self.number]
+
+    def reference(self, language: Language) -> str:
+        if question := self.question(language):
+            return question.answer
+        if self.label:
+            return pocket_text.word(self.scene.objects[0].kind, language)
+        return pocket_text.caption(self.scene, language)
+
+
+class _Samples(Sequence[Sample]):
+    """Built when asked for; the pictures come from the cache."""
+
+    def __init__(self, items: Sequence[Item], language: Language) -> None:
+        self.items = items
+        self.language: Language = language
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        item, language = self.items[index], self.language
+        scene, question = item.scene, item.question(language)
+        media = [Media("image", scene.id, _picture(scene), where=f"pocket {scene.id}")]
+        sample_id = scene.id
+        if question:
+            sample_id = f"{scene.id}-{item.category}-{item.number}"
+            if question.spoken is not None:
+                sound = pocket_speech.clip(scene.split, question.spoken, language, sample_id)
+                key = f"{sample_id}-{language}"
+                media.append(Media("audio", key, sound, where=f"pocket {key}", rate=pocket_speech.RATE))
+        return Sample(
+            id=sample_id,
+            cluster=scene.id,
+            language=language,
+            media=tuple(media),
+            question=question.question if question else "",
+            references=(item.reference(language),),
+            slices={"category": item.category, "form": question.form} if question else {},
+        )
+
+
+@cache
+def _items(task: str, audio: bool, split: Split, scenes: int) -> tuple[Item, ...]:
+    """What a task asks of the first `scenes` scenes of a split."""
+    if task == "vqa":
+        ask = spoken_questions_of if audio else questions_of
+        return tuple(ask(split, min(scenes, LISTENING) if audio else scenes))
+    if task == "classification":
+        return tuple(Item(pocket_scenes.closeup(split, index), label=True) for index in range(scenes))
+    count = scenes if split == "train" else min(scenes, GALLERY)
+    return tuple(Item(pocket_scenes.scene(split, index)) for index in range(count))
+
+
+def questions_of(split: Split, scenes: int) -> Iterator[Item]:
+    """Two questions about each scene: in every three scenes (with 2, 3 and 4 objects) one of each of the six types.
+
+    Which scene gets which type is drawn, but for two rules: questions of count go in turn to scenes of 2, 3 and 4
+    objects, and those of relation to the larger two. Yes and no alternate, within each wording.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    for block in range((scenes + 2) // 3):
+        draw = random.Random(f"pocket/questions/{split}/{block}")
+        asked: list[list[str]] = [[], [], []]
+        asked[block % 3].append("count")
+        asked[1 + block // 3 % 2].append("relation")
+        rest = ["kind", "colour", "position", "yes-no"]
+        draw.shuffle(rest)
+        for place in asked:
+            while len(place) < 2:
+                place.append(rest.pop())
+        for offset, categories in enumerate(asked):
+            if (index := block * 3 + offset) >= scenes:
+                return
+            scene = pocket_scenes.scene(split, index)
+            for category in sorted(categories, key=CATEGORIES.index):
+                found = list(enumerate(pocket_text.questions(scene, "en", category)))
+                if category == "yes-no":
+                    forms = sorted({question.form for _, question in found})
+                    wanted = forms[block // 2 % len(forms)], ("yes", "no")[block % 2]
+                    found = [(n, question) for n, question in found if (question.form, question.answer) == wanted]
+                yield Item(scene, category, _rarest(found, seen, draw))
+
+
+def spoken_questions_of(split: Split, scenes: int) -> Iterator[Item]:
+    """Two questions about each listening scene: in every four scenes two of each type, yes and no in balance."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for index in range(scenes):
+        draw = random.Random(f"pocket/spoken questions/{split}/{index}")
+        scene = pocket_scenes.listening_scene(split, index)
+        # Each type meets scenes of 3 and of 4 objects, which alternate, equally often.
+        pair = SPOKEN_CATEGORIES[:2] if index % 4 in (0, 3) else SPOKEN_CATEGORIES[2:]
+        for category in pair:
+            found = list(enumerate(pocket_text.spoken_questions(scene, "en", category)))
+            if category == "spoken-presence":
+                found = [(n, question) for n, question in found if question.answer == ("yes", "no")[index // 4 % 2]]
+            yield Item(scene, category, _rarest(found, seen, draw))
+
+
+def _rarest(found: list[tuple[int, Question]], seen: Counter[tuple[str, str]], draw: random.Random) -> int:
+    """The number of a question whose wording and answer were asked least so far; which of several is drawn."""
+    draw.shuffle(found)
+    number, question = min(found, key=lambda pair: seen[pair[1].form, pair[1].answer])
+    seen[question.form, question.answer] += 1
+    return number
+
+
+def _picture(scene: Scene) -> np.ndarray:
+    """A scene's pixels, from the cache for the splits that are measured on."""
+    if scene.split == "train":
+        return pocket_scenes.render(scene)
+    return pictures(scene.stream, scene.split)[scene.index]
+
+
+@cache
+def pictures(stream: Stream, split: Split) -> np.ndarray:
+    """All pictures of a stream: uint8 [1000, 64, 64, 3], mapped from the cache, which is made or mended as needed.
+
+    Where no cache can be written they are made in memory.
+    """
+    import numpy as np
+
+    folder = cache_folder() / "pocket"
+    data = folder / f"{stream}-{split}-{_version()}.npy"
+    note = data.with_suffix(".json")
+    try:
+        if json.loads(note.read_text(encoding="utf-8"))["sha256"] == _sha256(data):
+            return np.load(data, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent, cut short or of another form: made anew below
+    made = np.stack([pocket_scenes.render(MAKERS[stream](split, index)) for index in range(SIZES[split])])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(data, lambda file: np.save(file, made))
+        description = {"sha256": _sha256(data), "stream": stream, "split": split, "shape": list(made.shape)}
+        _replace(note, lambda file: file.write(json.dumps(description).encode()))
+    except OSError:  # a read-only home or a full disk costs a second, not the run
+        pass
+    return made
+
+
+def cache_folder() -> Path:
+    """$HARNESS_CACHE, else the platform's folder for caches."""
+    if chosen := os.environ.get("HARNESS_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "harness"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "harness"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
+
+
+@cache
+def _version() -> str:
+    """What the pictures depend on: the code that makes them."""
+    return hashlib.sha256(Path(pocket_scenes.__file__).read_bytes()).hexdigest()[:12]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _replace(path: Path, write: Callable) -> None:
+    """Write a file beside `path` and rename it, so that nobody ever reads half a file."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""What the bundled models are taught from: `lessons`, the readers that supervise their features, and the tokenizer."""

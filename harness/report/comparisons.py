@@ -1,0 +1,178 @@
+"""The tables that set models against one another: paired tests within a group, and how they stand over all groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from harness.records import ORIGINS
+from harness.report import formats, tables
+from harness.report.strings import Words
+from harness.report.summary import Cell, Group, Number, Summary, number
+from harness.report.tables import Column, Row, Table
+
+LEVEL = 0.05
+"""A difference whose corrected p is below this has been shown."""
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Model a against b: the difference is a's value minus b's."""
+
+    difference: Number
+    p: float | None
+    detectable: float | None
+    n: float | None
+
+    def text(self) -> str:
+        d = self.difference
+        bounds = f" [{formats.signed(d.low)}, {formats.signed(d.high)}]" if d.low is not None else ""
+        return formats.signed(d.value) + bounds
+
+
+def _test(group: Group, a: str, b: str) -> _Test | None:
+    """The paired test of two models in whichever order it stands in the summary; None where there is none."""
+    for row in group.comparisons if not group.joined else ():
+        value, low, high = (number(row.get(key)) for key in ("difference", "low", "high"))
+        if (row.get("a"), row.get("b")) == (b, a):
+            value, low, high = (None if bound is None else -bound for bound in (value, high, low))
+        elif (row.get("a"), row.get("b")) != (a, b):
+            continue
+        return _Test(Number(value, low, high), *(number(row.get(key)) for key in ("p_holm", "detectable", "n")))
+    return None
+
+
+def pairs(group: Group, words: Words) -> Table | None:
+    """The best model against each other one, from the paired tests; None where there are none."""
+    best, *others = [cell.model for cell in group.models if cell.score.value is not None] or [""]
+    rows = [
+        (
+            other,
+            test.text(),
+            formats.probability(test.p),
+            formats.NONE if test.p is None else words("yes" if test.p < LEVEL else "no"),
+            formats.metric(test.detectable),
+            formats.count(test.n),
+        )
+        for other in others
+        if (test := _test(group, best, other)) is not None
+    ]
+    if not rows:
+        return None
+    keys = ("against", "difference", "p_holm", "shown", "detectable", "n")
+    columns = tuple(Column(words(key), key not in ("against", "shown")) for key in keys)
+    return Table(columns, tuple(Row(row) for row in rows), f"{best} − …")
+
+
+def origins(summary: Summary, words: Words) -> Table | None:
+    """The best model of each origin in each group and the gaps between them; None where no group has two origins."""
+    wanted = ORIGINS[:3]
+    rows = []
+    for group in summary.groups:
+        if group.ablate:  # who does best without what was asked about says nothing of who is best
+            continue
+        best: dict[str, Cell] = {}
+        for cell in group.models:
+            if cell.score.value is not None:
+                best.setdefault(cell.origin, cell)
+        if len(best) < 2:
+            continue
+        names = [
+            f"{formats.metric(best[o].score.value)} {best[o].label}" if o in best else formats.NONE for o in wanted
+        ]
+        gaps = [_gap(group, best, *pair) for pair in combinations(wanted, 2)]
+        rows.append((f"{tables.title(group, words, short=True)} {group.headline}", *names, *gaps))
+    if not rows:
+        return None
+    titles = [words("table"), *map(words.name, wanted)]
+    titles += [f"{words.name(a)} − {words.name(b)}" for a, b in combinations(wanted, 2)]
+    kept = [i for i in range(len(titles)) if any(row[i] != formats.NONE for row in rows)]
+    columns = tuple(Column(titles[i], i > len(wanted)) for i in kept)
+    return Table(columns, tuple(Row(tuple(row[i] for i in kept)) for row in rows))
+
+
+def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
+    if a not in best or b not in best or (test := _test(group, best[a].model, best[b].model)) is None:
+        return formats.NONE
+    alike = "" if test.p is None or test.p < LEVEL else f"{tables.ALIKE} "
+    return alike + test.text()
+
+
+def overview(summary: Summary, words: Words) -> Table | None:
+    """The headline of every model in every group that nothing was taken from (`ablations` shows the others); None for a
+    single group, whose own table says it all."""
+    groups = [group for group in summary.groups if not group.ablate]
+    if len(groups) < 2:
+        return None
+    labels: dict[str, Cell] = {}
+    for group in groups:
+        for cell in (*group.cells, *group.missing):
+            labels.setdefault(cell.label, cell)
+    rows = []
+    for label, first in sorted(labels.items(), key=lambda item: ORIGINS.index(item[1].origin)):
+        texts, shades = [], []
+        for group in groups:
+            cell = next((cell for cell in group.cells if cell.label == label), None)
+            other = next((cell for cell in group.missing if cell.label == label), None)
+            if cell is not None:
+                texts.append(f"{tables.mark(cell, group)} {formats.metric(cell.score.value, cell.headline)}".strip())
+                shades.append(tables.shade(cell.score.value, cell.headline))
+            else:
+                texts.append(words.name(other.status) if other else formats.NONE)
+                shades.append(None)
+        kind = "reference" if first.origin == "reference" else ""
+        rows.append(Row((label, words.name(first.origin), *texts), kind, (None, None, *shades)))
+    titles = (f"{tables.title(group, words, short=True)} {group.headline}" for group in groups)
+    return Table(
+        (Column(words("model")), Column(words("origin")), *(Column(text, True) for text in titles)), tuple(rows)
+    )
+
+
+def ablations(groups: Sequence[Group], words: Words, parts: bool = True) -> Table:
+    """Groups that differ in their ablation alone, side by side: each model's headline, overall and (`parts`) by the
+    values of its first slice field."""
+    rows = []
+    for label in dict.fromkeys(cell.label for group in groups for cell in group.cells):
+        cells = [next((cell for cell in group.cells if cell.label == label), None) for group in groups]
+        first = next(cell for cell in cells if cell is not None)
+        rows.append((first, label, [cell.score if cell else Number() for cell in cells]))
+        field = next(iter(first.slices), "")
+        for value in first.slices[field] if parts and field else ():
+            found = [cell.slices.get(field, {}).get(value) if cell else None for cell in cells]
+            numbers = [part.metrics.get(first.headline, Number()) if part else Number() for part in found]
+            rows.append((first, f"… {value}", numbers))
+    columns = [Column(words("model"))]
+    columns += [Column(tables.ablation(group, words), True, place) for place, group in enumerate(groups)]
+    drawn = (
+        Row(
+            (name, *(formats.with_interval(score, first.headline) for score in scores)),
+            "reference" if first.reference else "",
+            (None, *(tables.shade(score.value, first.headline) for score in scores)),
+        )
+        for first, name, scores in rows
+    )
+    head = groups[0]
+    title = (words.name(head.task), head.dataset, words.name(head.language), f"{head.headline} [95 %]")
+    return Table(tuple(columns), tuple(drawn), " · ".join(title))
+
+
+def standings(summary: Summary, words: Words) -> Table | None:
+    """Win rate and mean rank over all tables, best first; None where there are no such figures."""
+    rows = []
+    for row in summary.standings:
+        rate, place = (
+            Number(*(number(row.get(key + end)) for end in ("", "_low", "_high"))) for key in ("win_rate", "borda")
+        )
+        rows.append(
+            (
+                str(row.get("model")),
+                formats.with_interval(rate),
+                formats.with_interval(place),
+                formats.count(row.get("tables")),
+            )
+        )
+    if not rows:
+        return None
+    keys = ("model", "win_rate", "mean_rank", "tables")
+    return Table(tuple(Column(words(key), key == "tables") for key in keys), tuple(Row(row) for row in rows))

@@ -1,0 +1,299 @@
+"""The driver: carries out a plan. It alone writes to the run folder, and it alone talks to the person.
+
+Events come from the engine, go to the store, and show as progress. Each device takes the next model that waits: with
+several GPUs several models run at once, each served by a thread of the driver. Ctrl-C once lets the batch in hand
+finish, a second one ends at once; either way everything answered so far is on disk and `harness resume` runs only what
+is missing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.adapter import Adapter
+from harness.config.specs import from_json, to_json
+from harness.errors import UserError
+from harness.measure import machine
+from harness.media import thumbnail
+from harness.records import EXAMPLES, Record, Sample, example_order
+from harness.run.cell_writer import CellWriter
+from harness.run.engines.local import LocalEngine
+from harness.run.interrupts import interruptible
+from harness.run.messages import (
+    Answered,
+    CellEnded,
+    CellJob,
+    CellStarted,
+    Died,
+    Embedded,
+    Event,
+    Failed,
+    Job,
+    Loaded,
+    Shrunk,
+    Timed,
+)
+from harness.run.plan import Group, Plan, card, group_info
+from harness.run.progress import Progress
+from harness.store.cells import CellStore
+from harness.store.files import file_stem, write_json
+from harness.store.runs import RunFolder
+from harness.targets import load_class
+
+
+def begin(plan: Plan, folder: RunFolder) -> None:
+    """Write run.json: from here on there is a run that can be resumed."""
+    write_json(
+        folder.path / "run.json",
+        {
+            "harness": harness.__version__,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seed": plan.run.seed,
+            "config": to_json(plan.run),
+            "machine": machine.card() | machine.describe_device(plan.device),
+            "models": {name: card(spec, plan.device) for name, spec in plan.run.models.items()},
+            "datasets": {
+                name: {"license": spec.license, "homepage": spec.homepage, "source": spec.source, "split": spec.split}
+                for name, spec in plan.run.datasets.items()
+            },
+            "prompts": {spec.prompt: to_json(plan.run.prompts[spec.prompt]) for spec in plan.run.models.values()},
+            "left_out": plan.left_out,
+            "cells": [*plan.cells, *_priors(plan)],
+        },
+    )
+
+
+def _priors(plan: Plan) -> dict[str, Group]:
+    """Key -> group of the prior reference rows."""
+    return {f"prior/{group.name}": group for group in plan.datasets if next(_prior(plan, group), None)}
+
+
+def _prior(plan: Plan, group: Group) -> Iterator[Record]:
+    return plan.task(group.task).prior(plan.datasets[group])
+
+
+def _without_models(plan: Plan, folder: RunFolder) -> None:
+    """Write what needs no model and is not there yet: what is skipped, the prior's rows, copies of pictures."""
+    for key, cell in plan.cells.items():
+        if cell.reason:
+            store = folder.cell(key)
+            store.begin(cell.info)
+            store.fail("skipped", cell.reason)
+    for key, group in _priors(plan).items():
+        store = folder.cell(key)
+        if not store.complete:
+            info = {"model": "prior", "origin": "reference", "route": None, "fingerprint": {}}
+            store.begin(info | group_info(plan, group))
+            store.write_records(_prior(plan, group))
+            store.finish({"note": f"counted on the {plan.datasets[group].prior_split} split"})
+    for dataset in plan.datasets.values():
+        if "image" in dataset.modalities:
+            _keep_thumbnails(dataset, folder.path / "media")
+
+
+def _keep_thumbnails(samples: Iterable[Sample], folder: Path) -> None:
+    """Keep thumbnails of the images, other than files, of the samples that a report may show."""
+    drawn = heapq.nsmallest(EXAMPLES, samples, key=lambda sample: example_order(sample.cluster, sample.id))
+    images = {medium for sample in drawn for medium in sample.media if medium.kind == "image"}
+    for medium in images:
+        if not isinstance(medium.source, Path) and (small := thumbnail(medium)) is not None:
+            ending, encoded = small
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / (file_stem(medium.key) + ending)).write_bytes(encoded)
+
+
+def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
+    """Run every job of the plan that is not complete yet; False if it was interrupted."""
+    _without_models(plan, folder)
+    modules = {name for job in plan.jobs for name in load_class(job.model._target_, Adapter).imports}
+    engines = {device: LocalEngine(sorted(modules), plan.run.engine.timeout_s) for device in plan.devices}
+    writers = {cell.key: CellWriter(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
+    jobs = [job for job in (_remaining(job, writers) for job in plan.jobs) if job is not None]
+    started = time.monotonic()
+    with interruptible(list(engines.values()), progress) as interrupts:
+        progress.start(sum(cell.units for cell in plan.cells.values()), sum(w.done for w in writers.values()))
+        _run_jobs(engines, jobs, writers, progress)
+        if plan.run.latency.mode == "full":
+            device = plan.devices[0]  # one after another: a neighbour at work would be timed too
+            pairs = [(job, cell) for job in plan.jobs for cell in job.cells]
+            for whole, cell in pairs:
+                store = writers[cell.key].store
+                if store.complete and not store.timed and not interrupts.count:
+                    job = replace(whole, cells=(cell,), device=device, timing=True)
+                    _time(engines[device], job, store, progress)
+    progress.stop()
+    facts = folder.plan()
+    facts["seconds"] = round((facts.get("seconds") or 0) + time.monotonic() - started, 2)
+    write_json(folder.path / "run.json", facts)
+    return not interrupts.count
+
+
+def _run_jobs(
+    engines: Mapping[str, LocalEngine], jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress
+) -> None:
+    """Each device in a thread takes the next job that waits. A cell belongs to one job, so one thread writes it."""
+    waiting = iter(jobs)
+
+    def work(device: str) -> None:
+        try:
+            for job in waiting:
+                if engines[device].stopping:
+                    return
+                progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
+                _run_job(engines[device], replace(job, device=device), writers, progress)
+                for cell in job.cells:
+                    writers[cell.key].close()
+        except BaseException:  # such as a full disk: nobody need go on
+            for engine in engines.values():
+                engine.stop()
+            raise
+
+    with ThreadPoolExecutor(len(engines), thread_name_prefix="device") as pool:
+        threads = [pool.submit(work, device) for device in engines]
+    for thread in threads:
+        thread.result()
+
+
+MOST_DEATHS = 20
+"""Worker processes that may die in a row, without an answer between, before their model is given up."""
+
+
+def _run_job(engine: LocalEngine, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
+    """Run a job to its end. A process that dies at work is started again, and the batch it died of asked one by one, so
+    that a sample which kills costs that sample; one that dies twice loading, or again and again, fails the model."""
+    attempt: Job | None = job
+    deaths = loading_deaths = 0
+    while attempt is not None:
+        loaded, death = False, None
+        with closing(engine.run(attempt)) as events:
+            for event in events:
+                if isinstance(event, Died):
+                    death = event
+                    continue
+                _take(event, attempt, writers, progress)
+                loaded |= isinstance(event, Loaded)
+                if isinstance(event, Answered | Embedded):
+                    deaths = 0
+        if death is None:
+            return
+        progress.warn(f"{job.name}: {death.reason}")
+        deaths += 1
+        loading_deaths = 0 if loaded else loading_deaths + 1
+        reason = ""
+        if loading_deaths > 1 or (loading_deaths and death.cause == "hang"):
+            reason = f"{job.name} did not load: {death.reason}"
+        elif deaths >= MOST_DEATHS:
+            reason = f"{job.name}: {MOST_DEATHS} processes died in a row, the last because {death.reason}; given up"
+        if reason:
+            _take(Failed(None, reason), attempt, writers, progress)
+            return
+        if loaded:
+            attempt = _after_death(attempt, writers, death)
+
+
+def _time(engine: LocalEngine, job: Job, store: CellStore, progress: Progress) -> None:
+    """The full latency pass of one cell in a process of its own, after all answers are there and nothing else runs.
+
+    A process that dies keeps what it had measured, and the note says so; an interrupted pass is run again.
+    """
+    (cell,) = job.cells
+    progress.timing(cell.key)
+    figures: dict[str, Any] = {"mode": "full"}
+    with closing(engine.run(job)) as events:
+        for event in events:
+            match event:
+                case Timed(_, figures, done):
+                    if done:
+                        store.write_latency(figures)
+                case Failed(_, reason) | Died(reason):
+                    progress.warn(f"{cell.key}: latency: {reason}")
+                    store.write_latency(figures | {"note": f"latency was not measured to its end: {reason}"})
+
+
+def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job | None:
+    """The job that is left after its process died: the batch in hand cut into single units, a single one tried once
+    more (something else may have ended the process) and then given up. Nothing is prepared ahead any more, so that it
+    is the batch in hand that a process dies of."""
+    cells: list[CellJob] = []
+    found = False
+    for cell in job.cells:
+        writer = writers[cell.key]
+        if writer.store.complete or writer.store.failed:
+            continue
+        left = cell.batches[writer.taken :]
+        if not found:
+            found = True
+            if not left:  # it died in the latency pass: the quality pass is whole
+                writer.finish(CellEnded(cell.key, None, {}, f"no latency: {death.reason}"))
+                continue
+            start, stop = left[0]
+            if stop - start > 1:
+                left = (*((i, i + 1) for i in range(start, stop)), *left[1:])
+                writer.died(death, stop - start)
+            elif death.cause == "hang" or writer.suspect == start:
+                writer.give_up(start, death.reason)
+                left = left[1:]
+            else:
+                writer.suspect = start
+        writer.taken = 0
+        cells.append(replace(cell, batches=left, batch_size=writer.batch_size))
+    return replace(job, cells=tuple(cells), prepare_ahead=0) if cells else None
+
+
+def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
+    """The job with only the cells and batches that are missing."""
+    cells = tuple(
+        replace(cell, batches=writers[cell.key].missing(), batch_size=writers[cell.key].batch_size)
+        for cell in job.cells
+        if not writers[cell.key].store.complete
+    )
+    return replace(job, cells=cells) if cells else None
+
+
+def _take(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
+    """One event to where it belongs."""
+    match event:
+        case Loaded(seconds):
+            progress.say(f"{job.name}: loaded in {seconds:.1f} s")
+            for cell in job.cells:
+                writers[cell.key].load_s = seconds
+        case CellStarted(key):
+            progress.cell(key)
+        case Answered(key, records, seconds):
+            writers[key].answered(records, seconds)
+            progress.advance(len(records))
+        case Embedded(key):
+            writers[key].embedded(event)
+            progress.advance(len(event.ids))
+        case Shrunk(key, batch_size):
+            writers[key].shrink(batch_size)
+        case CellEnded(key):
+            writers[key].finish(event)
+        case Failed(None, reason):
+            progress.warn(reason)
+            for cell in job.cells:
+                if not writers[cell.key].store.complete:
+                    writers[cell.key].store.fail("failed", reason)
+        case Failed(key, reason):
+            progress.warn(f"{key}: {reason}")
+            writers[str(key)].store.fail("failed", reason)
+
+
+def resumed(folder: RunFolder) -> Any:
+    """The settings that a run was started with; raises UserError for those of a version that had others."""
+    facts = folder.plan()
+    try:
+        return from_json(facts["config"])
+    except KeyError as error:
+        raise UserError(
+            f"{folder.path} was begun by harness {facts.get('harness')} and cannot go on with {harness.__version__} "
+            f"({error}). Start a new run; `harness report {folder.name}` still reads the old one."
+        ) from error

@@ -1,0 +1,165 @@
+"""The local engine: each job in a fresh process, so that memory is freed, load time is honest and a crash stays local.
+
+Processes are forked from a server that has imported the heavy libraries once and has never touched a device; where
+there is no fork server (Windows) they are spawned. One duplex pipe joins driver and worker: events come up, "stop" goes
+down, and its end of file tells either side that the other is gone. A second one, which carries nothing, ends a worker
+with its driver even where no Python can run, in the middle of a library's call.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.measure import machine
+from harness.run.messages import Died, Event, Job
+
+STOP = "stop"
+
+# Read by glibc as a process starts, unknown to other C libraries. By default it hands a freed activation back and has
+# the kernel zero the same pages again for the next batch: a twelfth of a small chat model's CPU time. The first is the
+# largest that glibc takes; either alone would switch off the adapting of the other, and cost more than the default.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+
+
+class LocalEngine:
+    """Runs one job at a time. `stop()` ends it after the batch in hand, `kill()` at once.
+
+    A worker that is silent for `timeout_s` seconds is taken to hang and is ended.
+    """
+
+    def __init__(self, preload: Sequence[str] = (), timeout_s: float = 900.0) -> None:
+        self.timeout_s = timeout_s
+        # Set before a worker imports it: its warnings are about its own default configs more often than about a model.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        if not _KEEP_MEMORY.keys() & os.environ.keys():
+            os.environ |= _KEEP_MEMORY
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        self._context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload(["harness.run.worker", *preload])
+        self._process: Any = None
+        self._connection: Connection | None = None
+        self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` or `kill` was called: no other job will run."""
+        return self._stopping
+
+    def run(self, job: Job) -> Generator[Event]:
+        """The job's events; a process that ends without a word becomes a Died event that says how it ended."""
+        if self._stopping:
+            return
+        ours, theirs = self._context.Pipe(duplex=True)
+        leash, held = self._context.Pipe(duplex=False)
+        arguments = (job, theirs, leash, list(sys.path))
+        # A latency pass begins cold: nothing is inherited, not even what the fork server has imported.
+        context = multiprocessing.get_context("spawn") if job.timing else self._context
+        process = context.Process(target=_work, args=arguments, daemon=True, name=job.name)
+        process.start()
+        theirs.close()
+        leash.close()
+        self._process, self._connection = process, ours
+        finished, hung = False, False
+        try:
+            while True:
+                try:
+                    if not ours.poll(self.timeout_s):
+                        hung = True
+                        process.kill()
+                        break
+                    event = ours.recv()
+                except (EOFError, OSError):
+                    break
+                if event is None:
+                    finished = True
+                    break
+                yield event
+            process.join(10)
+            if not finished and not self._stopping:
+                if hung:
+                    yield Died(f"the process gave no sign for {self.timeout_s:g} s", "hang")
+                else:
+                    cause = "kill" if process.exitcode == -signal.SIGKILL else "crash"
+                    yield Died(f"the process {_ending(process.exitcode)}", cause)
+        finally:
+            self._connection = None
+            process.kill()
+            process.join()
+            ours.close()
+            held.close()
+
+    def stop(self) -> None:
+        """Let the worker finish the batch in hand, and start no other job."""
+        self._stopping = True
+        if self._connection is not None:
+            try:
+                self._connection.send(STOP)
+            except OSError:
+                return  # it has ended already
+
+    def kill(self) -> None:
+        """End the worker now."""
+        self._stopping = True
+        if self._process is not None:
+            self._process.kill()
+
+
+def _work(job: Job, connection: Connection, leash: Connection, path: list[str]) -> None:
+    """The worker process: run the job, send its events, and end when the driver says so or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver alone decides
+    _die_with(leash)
+    sys.path[:] = path
+    from harness.run import worker
+
+    stop = threading.Event()
+
+    def watch() -> None:
+        try:
+            while connection.recv() != STOP:
+                pass
+            stop.set()
+            connection.recv()  # nothing more comes: this returns when the driver is gone
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    job = replace(job, device=machine.claim(job.device))
+    for event in worker.run(job, stop.is_set):
+        connection.send(event)
+    connection.send(None)
+    connection.close()
+    os._exit(0)  # skip teardown: libraries' threads can take seconds to end
+
+
+def _die_with(leash: Connection) -> None:
+    """Have the kernel (Linux) end this process when the other end of `leash` is closed. A thread that waits for that
+    waits for the interpreter's lock too, which a library's call may hold for minutes."""
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    fcntl.fcntl(leash, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(leash, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "hung"
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    hint = " (often: memory ran out)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"

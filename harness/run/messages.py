@@ -1,0 +1,137 @@
+"""What a job says while it runs: the driver, which alone writes to disk, turns these into files and progress.
+
+A job (one model with its cells) is a generator of events, so that an engine only has to carry them from wherever the
+job runs. Events are small frozen dataclasses; a cell is named by its key, which is also its folder below `cells/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
+from harness.records import Language, Record, Route
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """What a worker needs to know of one cell."""
+
+    key: str
+    task: TaskSpec
+    dataset_name: str
+    dataset: DatasetSpec
+    language: Language
+    route: Route
+    ablate: str
+    """One of harness.data.ablation.ABLATIONS."""
+    seed: int
+    """What a shuffling ablation is drawn with."""
+    indices: tuple[int, ...] | None
+    """Positions in the data set of the samples, in the order in which they are asked; None: all, in its own."""
+    batches: tuple[tuple[int, int], ...]
+    """Batches still to run, as half-open ranges of units (samples; for a gallery, images and then texts)."""
+    batch_size: int
+    """The most requests in one call of the adapter; less than a batch once memory has run out."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model with its cells: what runs in one fresh process."""
+
+    name: str
+    model: ModelSpec
+    """With dtype resolved."""
+    prompt: PromptSpec
+    device: str
+    cells: tuple[CellJob, ...]
+    latency: LatencySpec
+    prepare_ahead: int
+    data_dir: str | None
+    timing: bool = False
+    """Time the cells (the full latency pass) in place of answering them."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The model is on its device."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    cell: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Records of one batch, in order, errors included."""
+
+    cell: str
+    records: list[Record]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of one batch of one side of a gallery; a row of NaN failed, for the reason in `errors`. Rows have width 0
+    while no item has been embedded yet."""
+
+    cell: str
+    side: Literal["image", "text"]
+    ids: list[str]
+    rows: np.ndarray
+    errors: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Memory ran out: from here on the cell's requests go to the adapter by at most `batch_size`."""
+
+    cell: str
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class CellEnded:
+    """All batches of the cell are done."""
+
+    cell: str
+    peak_memory_mb: float | None
+    latency: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The full latency pass of a cell, as far as it has come: latency entries of summary.json."""
+
+    cell: str
+    figures: dict[str, Any]
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A cell, or the whole job (`cell` None), cannot go on."""
+
+    cell: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process that ran the job is of no more use: it ended without a word (told by the engine), hung and was ended,
+    or lost its device (told by the worker)."""
+
+    reason: str
+    cause: Literal["crash", "kill", "hang"] = "crash"
+    """kill: by SIGKILL, which is how a kernel ends what takes too much memory."""
+
+
+Event = Loaded | CellStarted | Answered | Embedded | Shrunk | CellEnded | Timed | Failed | Died

@@ -1,0 +1,174 @@
+"""Recipes carried out: `harness train` trains what it is asked for, and first what that begins with.
+
+A recipe (`conf/train/`) names the trainable class and its options, the schedule, and what it needs: other recipes, such
+as a vision tower that several models share. Each run lies in a folder of its own, whose `best/` is a checkpoint that
+the model's adapter loads, and goes on there after an interruption. `publish` puts the result where the package bundles
+weights, in fp16, and its curves under `results/training/`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoint import BUNDLED, folder_of
+from harness.config.specs import RecipeSpec, TrainingSpec, to_json
+from harness.errors import UserError, nearest
+
+ROOT = Path(__file__).resolve().parents[2]
+CURVES = ROOT / "results" / "training"
+
+
+class Recipes:
+    """Carries out the recipes of one command, each at most once."""
+
+    def __init__(self, spec: TrainingSpec, named: list[str]) -> None:
+        self.spec, self.named = spec, named
+        self.work = Path(spec.work_dir).expanduser() if spec.work_dir else work_folder()
+
+    def check(self) -> None:
+        """Raises UserError where a class, or an argument that it is given, does not exist; imports none of them."""
+        for name, recipe in self.spec.recipes.items():
+            known = arguments_of(name, recipe._target_)
+            for key in (*recipe.options, *recipe.needs):
+                if known is not None and key not in known:
+                    kind = "options" if key in recipe.options else "needs"
+                    raise UserError(f"Recipe {name}: there is no key '{kind}.{key}'. {nearest(key, known)}")
+
+    def folder(self, name: str) -> Path:
+        """Where a recipe is trained: a seed asked for on the command line has a folder of its own."""
+        other = self.spec.seed is not None and name in self.named
+        return self.work / (f"{name}-seed-{self.spec.seed}" if other else name)
+
+    def train(self, name: str) -> bool:
+        """Train a recipe, and first what it needs, or go on with it; False if it was interrupted.
+
+        Raises UserError when its folder holds a run with other settings.
+        """
+        recipe: RecipeSpec = self.spec.recipes[name]
+        needed: dict[str, Any] = {}
+        for argument, other in recipe.needs.items():
+            if other in self.spec.recipes:
+                if not self.train(other):
+                    return False
+                needed[argument] = self.folder(other) / "best"
+            else:
+                needed[argument] = _checkpoint(name, argument, other)
+        folder = self.folder(name)
+        if self.spec.seed is not None and name in self.named:
+            recipe = replace(recipe, schedule=replace(recipe.schedule, seed=self.spec.seed))
+        _same_recipe(folder, to_json(recipe))
+        if (folder / "outcome.json").exists():
+            return True
+        return self._carry_out(name, recipe, recipe.options | needed, folder)
+
+    def _carry_out(self, name: str, recipe: RecipeSpec, arguments: Mapping[str, Any], folder: Path) -> bool:
+        import torch
+        from accelerate.utils import set_seed
+
+        from harness.train.loop import train
+
+        set_seed(recipe.schedule.seed)
+        if self.spec.device == "cpu" and "OMP_NUM_THREADS" in os.environ:
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        print(f"{name}: training in {folder}", flush=True)
+        module, _, attribute = recipe._target_.rpartition(".")
+        try:
+            trainable = getattr(importlib.import_module(module), attribute)(**arguments)
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            raise UserError(f"Recipe {name}: {error}. Its options are arguments of {recipe._target_}.") from error
+        outcome = train(trainable, recipe.schedule, folder, device=self.spec.device)
+        if outcome.complete:
+            text = json.dumps({"step": outcome.step, "best": outcome.best}, indent=1) + "\n"
+            (folder / "outcome.json").write_text(text)
+        return outcome.complete
+
+
+def work_folder() -> Path:
+    """Where runs are kept unless `work_dir=` says otherwise: $HARNESS_CACHE/training, or ~/.cache/harness/training."""
+    return Path(os.environ.get("HARNESS_CACHE") or Path.home() / ".cache" / "harness") / "training"
+
+
+def arguments_of(name: str, target: str) -> set[str] | None:
+    """What the constructor of a recipe's class takes, read from its source so that a slip costs no import of torch.
+
+    None where it takes anything (**), or inherits its constructor. Raises UserError where there is no such class.
+    """
+    module, _, attribute = target.rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.util.find_spec(module) if module else None
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise UserError(f"Recipe {name}: _target_ {target}: there is no module '{module}'. Is it on PYTHONPATH?")
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if attribute not in classes:
+        raise UserError(f"Recipe {name}: {module} has no class '{attribute}'. {nearest(attribute, classes)}")
+    made = [n for n in classes[attribute].body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    if not made or made[0].args.kwarg:
+        return None
+    return {argument.arg for argument in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+
+
+def _checkpoint(name: str, argument: str, place: str) -> Path:
+    folder = folder_of(place)
+    if not folder.is_dir():
+        raise UserError(f"Recipe {name}: needs.{argument}: there is neither a recipe nor a folder '{place}'.")
+    return folder
+
+
+def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+    """Note in `folder` what is trained there; raises UserError where it is something else."""
+    note = folder / "recipe.json"
+    if not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(recipe, indent=1) + "\n")
+        return
+    before = _flat(json.loads(note.read_text()))
+    now = _flat(recipe)
+    differ = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if differ:
+        raise UserError(
+            f"{folder} holds a run with another {', '.join(differ)}. Give the same settings to go on with it, or "
+            "another work_dir=DIR to begin anew."
+        )
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their full key."""
+    inner = {k: v for k, v in recipe.items() if isinstance(v, dict)}
+    rest = {k: v for k, v in recipe.items() if not isinstance(v, dict)}
+    return rest | {f"{key}.{name}": value for key, values in inner.items() for name, value in values.items()}
+
+
+def publish(name: str, folder: Path) -> None:
+    """Copy the best checkpoint, in fp16, to the bundled weights, and the curves to `results/training/`."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    target = BUNDLED / name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder / "best", target)
+    for path in target.glob("*.safetensors"):
+        half = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
+        save_file(half, path, metadata={"format": "pt"})
+        path.chmod(0o644)
+    kept = CURVES / name
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in ("curves.csv", "curves.png", "outcome.json"):
+        shutil.copy(folder / file, kept / file)
+    (kept / "command.txt").write_text(f"OMP_NUM_THREADS=1 harness train model={name} device=cpu --publish\n")

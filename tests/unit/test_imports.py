@@ -134,10 +134,7 @@ def offenders(names: list[str], forbidden: tuple[str, ...]) -> list[str]:
     """The ways that lead from one of `names` to something forbidden, through however many modules of ours."""
     assert names
     return [
-        " -> ".join(way)
-        for module in names
-        for name, way in reached_from(module).items()
-        if within(name, *forbidden)
+        " -> ".join(way) for module in names for name, way in reached_from(module).items() if within(name, *forbidden)
     ]
 
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,6 +105,26 @@ class Answer:
     text: str
     tokens_in: int | None = None
     tokens_out: int | None = None
+
+
+class CellGroup(NamedTuple):
+    """The key of the cells that are compared with one another: they differ in the model alone."""
+
+    task: str
+    dataset: str
+    language: Language
+    ablate: str = ""
+    """One of ABLATIONS but "none": empty where nothing was taken out."""
+
+    @classmethod
+    def of(cls, cell: Mapping[str, Any]) -> CellGroup:
+        """The group of a cell, from its entry in cell.json or summary.json."""
+        return cls(cell["task"], cell["dataset"], cell["language"], cell.get("ablate") or "")
+
+    @property
+    def name(self) -> str:
+        """Task, data set, language and ablation joined by points: the last part of a cell's key and of its folder."""
+        return ".".join(filter(None, self))
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from harness.config.specs import from_json, to_json
 from harness.errors import UserError
 from harness.measure import machine
 from harness.media import thumbnail
-from harness.records import EXAMPLES, Record, Sample, example_order
+from harness.records import EXAMPLES, CellGroup, Record, Sample, example_order
 from harness.run.cell_writer import CellWriter
 from harness.run.engines.local import LocalEngine
 from harness.run.interrupts import interruptible
@@ -41,7 +41,7 @@ from harness.run.messages import (
     Shrunk,
     Timed,
 )
-from harness.run.plan import Group, Plan, card, group_info
+from harness.run.plan import Plan, card, group_info
 from harness.run.progress import Progress
 from harness.store.cells import CellStore
 from harness.store.files import file_stem, write_json
@@ -71,12 +71,12 @@ def begin(plan: Plan, folder: RunFolder) -> None:
     )
 
 
-def _priors(plan: Plan) -> dict[str, Group]:
+def _priors(plan: Plan) -> dict[str, CellGroup]:
     """Key -> group of the prior reference rows."""
     return {f"prior/{group.name}": group for group in plan.datasets if next(_prior(plan, group), None)}
 
 
-def _prior(plan: Plan, group: Group) -> Iterator[Record]:
+def _prior(plan: Plan, group: CellGroup) -> Iterator[Record]:
     return plan.task(group.task).prior(plan.datasets[group])
 
 

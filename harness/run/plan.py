@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness import data as sources
 from harness.adapter import Adapter, routes_of
@@ -20,7 +20,7 @@ from harness.data.draw import by_length, draw
 from harness.dataset import Dataset
 from harness.errors import UserError
 from harness.measure import machine
-from harness.records import Language, Route
+from harness.records import CellGroup, Route
 from harness.run.fingerprint import digest, source_digest, sources_digest, weights_digest
 from harness.run.messages import CellJob, Job
 from harness.targets import load_class
@@ -33,32 +33,12 @@ MEMORY_SHARE = 0.8
 """Of the device's memory that weights may take: the rest is for activations."""
 
 
-class Group(NamedTuple):
-    """The cells that are compared with one another: they differ in the model alone."""
-
-    task: str
-    dataset: str
-    language: Language
-    ablate: str
-    """One of harness.data.ablation.ABLATIONS."""
-
-    @property
-    def ablation(self) -> str:
-        """As files name it: empty for "none"."""
-        return "" if self.ablate == "none" else self.ablate
-
-    @property
-    def name(self) -> str:
-        """The last part of a cell's key: task.dataset.language, and what was taken out."""
-        return ".".join(filter(None, (self.task, self.dataset, self.language, self.ablation)))
-
-
 @dataclass(frozen=True)
 class Cell:
     """A planned cell; `reason` says why it is skipped, if it is."""
 
     key: str
-    group: Group
+    group: CellGroup
     info: dict[str, Any]
     """cell.json."""
     job: CellJob | None = None
@@ -76,12 +56,12 @@ class Plan:
     """Where models run, one on each at a time."""
     jobs: list[Job] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
-    datasets: dict[Group, Dataset] = field(default_factory=dict)
+    datasets: dict[CellGroup, Dataset] = field(default_factory=dict)
     """The samples drawn, after the group's ablation."""
     left_out: list[dict[str, str]] = field(default_factory=list)
-    _by_length: dict[Group, Dataset] = field(default_factory=dict)
+    _by_length: dict[CellGroup, Dataset] = field(default_factory=dict)
 
-    def asked(self, group: Group, route: Route) -> Dataset:
+    def asked(self, group: CellGroup, route: Route) -> Dataset:
         """The group's samples in the order in which they are asked: where prompts are padded to the longest of their
         batch, by length, as far as the samples of a window allow."""
         if route == "embed":
@@ -154,10 +134,10 @@ def _at_hand(plan: Plan, implied: set[str]) -> Iterator[tuple[str, ModelSpec]]:
     yield from ((name, spec) for name, spec in plan.run.models.items() if name not in reasons)
 
 
-def _datasets(run: RunSpec) -> dict[Group, Dataset]:
+def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
     """The samples of each task x data set x language x ablation, for the tasks that a data set is made for and the
     ablations that take away something it has."""
-    found: dict[Group, Dataset] = {}
+    found: dict[CellGroup, Dataset] = {}
     unused = set(run.ablate)
     made_for = [(task, name) for task in run.tasks for name, spec in run.datasets.items() if task in spec.tasks]
     if not made_for:
@@ -170,7 +150,7 @@ def _datasets(run: RunSpec) -> dict[Group, Dataset]:
             for ablation in run.ablate:
                 if applies(whole, ablation):
                     unused.discard(ablation)
-                    found[Group(task, name, language, ablation)] = draw(  # pyright: ignore[reportArgumentType]
+                    found[CellGroup(task, name, language, "" if ablation == "none" else ablation)] = draw(
                         ablated(whole, ablation, run.seed), run.limit, run.seed
                     )
     if unused:
@@ -180,7 +160,7 @@ def _datasets(run: RunSpec) -> dict[Group, Dataset]:
     return found
 
 
-def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str) -> Cell:
+def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup, dtype: str) -> Cell:
     run, dataset_spec = plan.run, plan.run.datasets[group.dataset]
     task = plan.task(group.task)
     dataset = plan.datasets[group]
@@ -214,7 +194,7 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str) -> 
         dataset_spec,
         group.language,
         route,
-        group.ablate,
+        group.ablate or "none",
         run.seed,
         indices,
         batches,
@@ -233,7 +213,7 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: Group, dtype: str) -> 
         "task settings": digest(to_json(run.tasks[group.task])),
         "task source": source_digest(run.tasks[group.task]._target_),
     }
-    if group.ablation:
+    if group.ablate:
         info["fingerprint"]["ablation"] = [group.ablate, run.seed]
     return Cell(key, group, info, job, units=sum(sides))
 
@@ -245,7 +225,7 @@ def auto_batch_size(device: str, route: Route) -> int:
 
 
 def _unable(
-    spec: ModelSpec, adapter: type[Adapter], route: Route | None, group: Group, dataset: Dataset, task: Task
+    spec: ModelSpec, adapter: type[Adapter], route: Route | None, group: CellGroup, dataset: Dataset, task: Task
 ) -> str:
     """Why the model cannot be asked: empty if it can."""
     lacking = [kind for kind in dataset.modalities if kind not in spec.modalities]
@@ -261,12 +241,12 @@ def _unable(
         return f"no route: {group.task} takes {' or '.join(usable)} here; the adapter can {able}"
     if group.ablate in adapter.needs:
         return f"cannot be asked without {group.ablate}"
-    if group.ablation and route == "embed" and not any(sample.media for sample in dataset):
+    if group.ablate and route == "embed" and not any(sample.media for sample in dataset):
         return f"without {group.ablate} nothing is left to embed"
     return ""
 
 
-def group_info(plan: Plan, group: Group) -> dict[str, Any]:
+def group_info(plan: Plan, group: CellGroup) -> dict[str, Any]:
     """What cell.json says of a cell's task and data, model or no model."""
     dataset = plan.datasets[group]
     scoring = Scoring(group.language, dataset.labels, dataset.metric)
@@ -274,7 +254,7 @@ def group_info(plan: Plan, group: Group) -> dict[str, Any]:
         "task": group.task,
         "dataset": group.dataset,
         "language": group.language,
-        "ablate": group.ablation,
+        "ablate": group.ablate,
         "samples": len(dataset),
         "scoring": {"language": scoring.language, "labels": list(scoring.labels), "metric": scoring.metric},
         "task_spec": to_json(plan.run.tasks[group.task]),

@@ -9,11 +9,11 @@ from harness.config.specs import RunSpec, TransformersSpec
 from harness.data import draw
 from harness.data.draw import by_length
 from harness.dataset import Dataset
-from harness.records import Sample
+from harness.records import CellGroup, Sample
 from harness.run import plan
-from harness.run.plan import Group, Plan
+from harness.run.plan import Plan
 
-GROUP = Group("vqa", "quiz", "en", "none")
+GROUP = CellGroup("vqa", "quiz", "en")
 
 
 def quiz(lengths: list[int]) -> Dataset:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.checkpoint import locate
+from harness.config.specs import ModelSpec
 from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
 
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     import torch
 
     from harness.clock import Clock
-    from harness.config.specs import OpenClipSpec
+
+
+@dataclass
+class OpenClipSpec(ModelSpec):
+    """open_clip: `checkpoint` is a hub id, a local folder, or an architecture name with `pretrained` tag."""
+
+    pretrained: str = ""
+    compile: bool = False
+    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
 
 
 class OpenClip(DualEncoder):

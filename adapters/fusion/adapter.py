@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.clock import Clock
-    from harness.config.specs import FusionSpec
 
+    from . import FusionSpec
     from .model import Encoded, Memory
 
 

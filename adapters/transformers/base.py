@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from harness.clock import Clock
-    from harness.config.specs import TransformersSpec
+
+    from . import TransformersSpec
 
 Tensors = dict[str, Any]
 """Keyword arguments of a model's forward: tensors, on the host or on the device."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.clock import Clock
-    from harness.config.specs import TransformersSpec
+
+    from . import TransformersSpec
 
 
 @dataclass

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoint import is_here
-from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec
+from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec, spec_class
 from harness.errors import UserError, nearest
 from harness.records import ABLATIONS, ORIGINS
 
@@ -71,6 +72,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bo
     lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
     lists.append(f"prompt={_listed(members('prompt', config_dir))}")
     _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
+    _load_families(members("model", config_dir)[name] for name in chosen["model"])
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
     return run, implied - (set(chosen["model"]) - set(run.models))
 
@@ -231,6 +233,13 @@ def _check_headers(chosen: dict[str, list[str]], config_dir: Path | None) -> Non
             header = f"# @package {group}s.{name}"
             if own and found[name].read_text("utf-8").lstrip().split("\n")[0].rstrip() != header:
                 raise UserError(f"{found[name]}: the first line must be `{header}`.")
+
+
+def _load_families(files: Iterable[Path]) -> None:
+    """Have the settings classes of the families at hand that these members ask for; Hydra tells of one that is not."""
+    for name in {name for file in files for name in re.findall(r"/spec/(\w+)@_here_", file.read_text("utf-8"))}:
+        with suppress(KeyError):
+            spec_class(name)
 
 
 def _hydra(overrides: list[str], config_dir: Path | None, root: str = "config") -> Any:

@@ -1,8 +1,9 @@
 """Every setting there is, as plain dataclasses without torch or Hydra.
 
 `conf/` holds the values, `harness.config.compose` checks them against these classes, and below it nothing sees a
-DictConfig. A model family adds a dataclass here when it has settings of its own; the member files in `conf/model/` pull
-it in with `defaults: [/spec/<family>@_here_, _self_]`. "???" marks what a file must say.
+DictConfig. A family of models with settings of its own brings its dataclass along, in `harness.adapters.<family>`; the
+member files in `conf/model/` pull it in with `defaults: [/spec/<family>@_here_, _self_]`. "???" marks what a file must
+say.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 MISSING: Any = "???"
@@ -45,32 +48,6 @@ class ModelSpec:
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     """For adapters without a spec class of their own: keyword arguments of the constructor after `spec`."""
-
-
-@dataclass
-class TransformersSpec(ModelSpec):
-    """Any family loaded through transformers."""
-
-    attention: str = "sdpa"
-    """attn_implementation; "eager" where a family has no other."""
-    compile: bool = False
-    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
-    processor: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of AutoProcessor.from_pretrained, such as {min_pixels: 3136}."""
-
-
-@dataclass
-class OpenClipSpec(ModelSpec):
-    """open_clip: `checkpoint` is a hub id, a local folder, or an architecture name with `pretrained` tag."""
-
-    pretrained: str = ""
-    compile: bool = False
-    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
-
-
-@dataclass
-class FusionSpec(ModelSpec):
-    """The in-house model; its architecture is in the checkpoint's config.json."""
 
 
 @dataclass
@@ -276,9 +253,6 @@ class TrainingSpec:
 SPECS: dict[str, type] = {
     "run": RunSpec,
     "model": ModelSpec,
-    "transformers": TransformersSpec,
-    "open_clip": OpenClipSpec,
-    "fusion": FusionSpec,
     "task": TaskSpec,
     "captioning": CaptioningSpec,
     "dataset": DatasetSpec,
@@ -290,13 +264,28 @@ SPECS: dict[str, type] = {
     "recipe": RecipeSpec,
     "training": TrainingSpec,
 }
-"""The names under which `conf/` pulls the classes in: `/spec/<name>@_here_`."""
+"""The names under which `conf/` pulls the classes in: `/spec/<name>@_here_`. Those of families join when asked for."""
+_FAMILIES = "harness.adapters"
+
+
+def spec_class(name: str) -> type:
+    """The class that `conf/` calls /spec/<name>: one of the above, or else that of the family of models of this name,
+    which is the subclass of ModelSpec that the module `harness.adapters.<name>` defines.
+
+    Raises KeyError where there is none.
+    """
+    if name not in SPECS and name.isidentifier() and find_spec(f"{_FAMILIES}.{name}") is not None:
+        module = import_module(f"{_FAMILIES}.{name}")
+        own = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
+        SPECS.update((name, cls) for cls in own if issubclass(cls, ModelSpec))
+    return SPECS[name]
 
 
 def to_json(spec: Any) -> Any:
     """A spec (or a mapping of specs) as JSON, each with its name in SPECS, for `run.json` and `cell.json`."""
     if is_dataclass(spec):
-        name = next(name for name, cls in SPECS.items() if cls is type(spec))
+        family = type(spec).__module__.removeprefix(f"{_FAMILIES}.")
+        name = next((name for name, cls in SPECS.items() if cls is type(spec)), family)
         return {"spec": name} | {f.name: to_json(getattr(spec, f.name)) for f in fields(spec)}
     if isinstance(spec, Mapping):
         return {str(key): to_json(value) for key, value in spec.items()}
@@ -312,8 +301,9 @@ def from_json(data: Any) -> Any:
         values = {key: from_json(value) for key, value in data.items() if key != "spec"}
         if "spec" not in data:
             return values
-        known = {f.name for f in fields(SPECS[data["spec"]])}
-        return SPECS[data["spec"]](**{key: value for key, value in values.items() if key in known})
+        made = spec_class(data["spec"])
+        known = {f.name for f in fields(made)}
+        return made(**{key: value for key, value in values.items() if key in known})
     if isinstance(data, list):
         return [from_json(value) for value in data]
     return data

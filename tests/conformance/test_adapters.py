@@ -6,11 +6,12 @@ import io
 
 import numpy as np
 import pytest
+from harness.adapters.open_clip import OpenClipSpec
+from harness.adapters.transformers import TransformersSpec
 from tiny_models import FAMILIES
 
 from harness.adapter import Adapter, routes_of
 from harness.clock import Clock, HostTimer
-from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request
 from harness.targets import load_class

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from harness.adapters.fusion import FusionSpec
+from harness.adapters.open_clip import OpenClipSpec
+from harness.adapters.transformers import TransformersSpec
 
 from harness.clock import Clock, CudaTimer
-from harness.config.specs import FusionSpec, OpenClipSpec, TransformersSpec
 from harness.measure import machine
 
 MIB = 2**20

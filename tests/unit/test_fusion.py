@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.adapters.fusion import FusionSpec
 
 from harness.adapter import Embeds, Explains, Generates, Ranks
 from harness.clock import Clock
-from harness.config.specs import FusionSpec
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from harness.config.specs import RunSpec, TransformersSpec
+from harness.adapters.transformers import TransformersSpec
+
+from harness.config.specs import RunSpec
 from harness.data import draw
 from harness.data.draw import by_length
 from harness.dataset import Dataset

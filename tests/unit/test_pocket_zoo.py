@@ -6,9 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from harness.adapters.open_clip import OpenClipSpec
+from harness.adapters.transformers import TransformersSpec
 
 from harness.clock import Clock
-from harness.config.specs import OpenClipSpec, TransformersSpec
 from harness.pocket.scenes import POSITIONS, render
 from harness.pocket.teaching import lessons as lessons
 from harness.pocket.text import CATEGORIES, SPOKEN_CATEGORIES, caption

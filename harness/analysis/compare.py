@@ -76,7 +76,7 @@ def worse(rows: Sequence[Row]) -> list[Row]:
 def _cells(run: RunFolder) -> dict[Key, tuple[str, Mapping[str, Any]]]:
     """The models' cells of a run: folder and outcome by key; reference rows and skipped cells left out."""
     cells = {}
-    for path in run.plan()["cells"]:
+    for path in run.manifest()["cells"]:
         store = run.cell(path)
         if not (store.folder / "cell.json").exists():
             continue

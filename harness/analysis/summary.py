@@ -30,7 +30,7 @@ SHARED = "other processes computed on the GPU while latency was measured"
 
 def build(folder: RunFolder) -> dict[str, Any]:
     """The object of summary.json, from the run folder alone."""
-    plan = folder.plan()
+    plan = folder.manifest()
     groups: dict[tuple[str, ...], list[tuple[dict[str, Any], CellStore]]] = defaultdict(list)
     for key in plan["cells"]:
         store = folder.cell(key)

@@ -106,7 +106,7 @@ def _runs(results_dir: Path) -> list[dict[str, Any]]:
 
     found = []
     for folder in runs(results_dir):
-        plan = folder.plan()
+        plan = folder.manifest()
         states = [folder.cell(key).outcome()["status"] for key in plan["cells"]]
         found.append(
             {

@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from harness.config.compose import compose
 
-    run, implied = compose(arguments.settings, arguments.config_dir)
+    run, from_sets = compose(arguments.settings, arguments.config_dir)
     if arguments.cfg:
         import yaml
 
@@ -153,7 +153,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from harness.run import driver, plan
     from harness.store.runs import RunFolder
 
-    planned = plan.make(run, implied)
+    planned = plan.make(run, from_sets)
     folder = RunFolder.create(Path(run.results_dir).expanduser(), run.run)
     with folder.at_work():
         driver.begin(planned, folder)
@@ -181,7 +181,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _finished(folder) -> bool:  # noqa: ANN001 - a RunFolder, which is not imported at start-up
     """Whether every cell has its result and its timings, and the summary tells of all of them."""
     over = ("complete", "skipped")
-    plan = folder.plan()
+    plan = folder.manifest()
     full = plan["config"]["latency"]["mode"] == "full"
     for store in map(folder.cell, plan["cells"]):
         status = store.outcome()["status"]
@@ -231,7 +231,7 @@ def _report(arguments: argparse.Namespace) -> int:
     if not names:
         raise UserError("Which run? `harness list runs` names the runs there are.")
     folders = [RunFolder.open(results, name) for name in dict.fromkeys(names)]
-    language = arguments.lang or folders[0].plan()["config"]["report"]["language"]
+    language = arguments.lang or folders[0].manifest()["config"]["report"]["language"]
     built = []
     with ExitStack() as stack:
         for folder in folders:

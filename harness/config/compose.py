@@ -63,18 +63,18 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bo
                 value = override.partition("=")[2]
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
-    chosen, implied = _choose(selected, config_dir)
+    chosen, from_sets = _choose(selected, config_dir)
     if not absent:
         mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
         models = members("model", config_dir)
-        left_out = {name for name in implied - mentioned if not is_here(_said(models[name], "checkpoint") or "")}
+        left_out = {name for name in from_sets - mentioned if not is_here(_said(models[name], "checkpoint") or "")}
         chosen["model"] = [name for name in chosen["model"] if name not in left_out]
     lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
     lists.append(f"prompt={_listed(members('prompt', config_dir))}")
     _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
     _load_families(members("model", config_dir)[name] for name in chosen["model"])
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
-    return run, implied - (set(chosen["model"]) - set(run.models))
+    return run, from_sets - (set(chosen["model"]) - set(run.models))
 
 
 def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[TrainingSpec, list[str]]:
@@ -163,7 +163,7 @@ def _split(value: str) -> list[str]:
 def _choose(selected: dict[str, list[str]], config_dir: Path | None) -> tuple[dict[str, list[str]], set[str]]:
     """Names by group with sets expanded; and the models that came through a set alone."""
     chosen: dict[str, list[str]] = {}
-    implied: set[str] = set()
+    from_sets: set[str] = set()
     for group, names in selected.items():
         known = members(group, config_dir)
         if not names:
@@ -178,9 +178,9 @@ def _choose(selected: dict[str, list[str]], config_dir: Path | None) -> tuple[di
         if group == "model":
             origins = MODEL_ORIGINS if "all" in sets else sets
             members_ = [name for name in members_ if (_said(known[name], "origin") or origins[0]) in origins]
-            implied = set(members_) - set(explicit)
+            from_sets = set(members_) - set(explicit)
         chosen[group] = list(dict.fromkeys(explicit + members_))
-    return chosen, implied
+    return chosen, from_sets
 
 
 def _said(file: Path, key: str) -> str | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -35,9 +35,9 @@ ROOM = 0.8
 """Share of the host's free memory that the next batch size may be expected to take."""
 
 Extent = tuple[int, int]
-Unit = tuple[Extent, ...]
+TimedUnit = tuple[Extent, ...]
 """Half-open ranges of samples (of gallery items) that are asked one after another and timed as one."""
-Ready = Callable[[Unit, int], Callable[[], list[Any]]]
+Ready = Callable[[TimedUnit, int], Callable[[], list[Any]]]
 """Builds a unit's requests, to be answered in exactly so many tokens (0: as they come), and returns what answers them.
 That raises MemoryError where memory ran out."""
 
@@ -79,7 +79,7 @@ class Stopwatch:
     def _wait(self) -> None:
         machine.synchronise(self.device)
 
-    def time(self, unit: Unit, tokens: int = 0) -> Timing:
+    def time(self, unit: TimedUnit, tokens: int = 0) -> Timing:
         """One unit, its requests built beforehand; raises what the adapter raises."""
         answer = self.ready(unit, tokens)
         self.clock.take()
@@ -92,7 +92,7 @@ class Stopwatch:
         written = sum(a.tokens_out or 0 for a in answers if isinstance(a, Answer))
         return Timing(total, phases, [self.timer.between(stamp, token) for token in stamps], written)
 
-    def times(self, units: Iterator[Unit] | Sequence[Unit], until: float, tokens: int = 0) -> Iterator[Timing]:
+    def times(self, units: Iterable[TimedUnit], until: float, tokens: int = 0) -> Iterator[Timing]:
         """Unit after unit until the clock says `until`; one that fails is left out: its quality record tells why."""
         for unit in units:
             if self.clock.now() > until or self.stopping():
@@ -105,7 +105,7 @@ class Stopwatch:
                 continue
 
 
-def quick(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec, seconds: float) -> dict[str, Any]:
+def quick(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec, seconds: float) -> dict[str, Any]:
     """Single units, spread over the cell, for at most `seconds`: latency entries of summary.json; {} without any."""
     chosen = _spread(units, spec.samples)
     until = watch.clock.now() + seconds
@@ -117,7 +117,7 @@ def quick(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec, seconds: f
     return {"mode": "quick", "gpu_shared": shared, **summarise(timings)} if timings else {}
 
 
-def full(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> Iterator[dict[str, Any]]:
+def full(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> Iterator[dict[str, Any]]:
     """The whole pass; yields the entries of summary.json as far as they are known after each of its parts.
 
     Each part takes at most `spec.seconds`. Ends early, between two units, when the stopwatch is told to stop.
@@ -148,12 +148,12 @@ def full(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> Iterator
             yield figures
 
 
-def _spread(units: Sequence[Unit], n: int) -> list[Unit]:
+def _spread(units: Sequence[TimedUnit], n: int) -> list[TimedUnit]:
     """At most n of the units, evenly over all; none twice, as a repeated one could be answered from a cache."""
     return list(dict.fromkeys(units[round(i * (len(units) - 1) / max(1, n - 1))] for i in range(n))) if units else []
 
 
-def _warm_up(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> tuple[int, bool]:
+def _warm_up(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> tuple[int, bool]:
     """How many timings were thrown away, and whether they had become steady."""
     thrown: list[float] = []
     for timing in watch.times(islice(cycle(units), spec.warmups), watch.clock.now() + spec.seconds):
@@ -172,7 +172,7 @@ def steady(timings: Sequence[float]) -> bool:
 
 
 def _measured(
-    watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec, tokens: int = 0, samples: int = 1
+    watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec, tokens: int = 0, samples: int = 1
 ) -> tuple[list[Timing], dict[str, Any]]:
     """Timings of units with `samples` samples each, and what they cost: peak memory (MB), energy (J a sample)."""
     machine.forget_peak_memory(watch.device)
@@ -187,7 +187,7 @@ def _measured(
     return timings, cost
 
 
-def _fixed_length(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> dict[str, Any] | None:
+def _fixed_length(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> dict[str, Any] | None:
     """The same with answers of exactly `fixed_tokens` tokens; None for an adapter that does not write so many."""
     for _ in watch.times(units[:3], math.inf, spec.fixed_tokens):  # longer answers may meet new shapes
         pass
@@ -197,7 +197,7 @@ def _fixed_length(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) ->
     return {"tokens": spec.fixed_tokens} | summarise(timings) | cost
 
 
-def _sweep(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> Iterator[tuple[dict[str, Any], str]]:
+def _sweep(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> Iterator[tuple[dict[str, Any], str]]:
     """A row for each batch size, and why the sweep ends there: "memory", "samples" or "time"; "" while it goes on."""
     size, grown = 1, 0.0
     while not watch.stopping():
@@ -230,7 +230,7 @@ def _sweep(watch: Stopwatch, units: Sequence[Unit], spec: LatencySpec) -> Iterat
         gc.collect()
 
 
-def _merged(units: Sequence[Unit]) -> Unit:
+def _merged(units: Sequence[TimedUnit]) -> TimedUnit:
     """Neighbouring units as one batch: from each of their extents, the range over all."""
     return tuple((first[0], last[1]) for first, last in zip(units[0], units[-1], strict=True))
 

@@ -13,18 +13,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import harness
-from harness.adapter import Adapter
 from harness.config.specs import from_json, to_json
 from harness.errors import UserError
 from harness.measure import machine
 from harness.media import thumbnail
 from harness.records import EXAMPLES, CellGroup, Record, Sample, example_order
 from harness.run.cell_writer import CellWriter
+from harness.run.engines.base import Engine
+from harness.run.engines.inline import InlineEngine
 from harness.run.engines.local import LocalEngine
 from harness.run.interrupts import interruptible
 from harness.run.messages import (
@@ -41,12 +42,11 @@ from harness.run.messages import (
     Shrunk,
     Timed,
 )
-from harness.run.plan import Plan, card, group_info
+from harness.run.plan import Plan, group_info, model_facts
 from harness.run.progress import Progress
 from harness.store.cells import CellStore
 from harness.store.files import file_stem, write_json
 from harness.store.runs import RunFolder
-from harness.targets import load_class
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
@@ -59,7 +59,7 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             "seed": plan.run.seed,
             "config": to_json(plan.run),
             "machine": machine.card() | machine.describe_device(plan.device),
-            "models": {name: card(spec, plan.device) for name, spec in plan.run.models.items()},
+            "models": {name: model_facts(spec, plan.device) for name, spec in plan.run.models.items()},
             "datasets": {
                 name: {"license": spec.license, "homepage": spec.homepage, "source": spec.source, "split": spec.split}
                 for name, spec in plan.run.datasets.items()
@@ -113,13 +113,12 @@ def _keep_thumbnails(samples: Iterable[Sample], folder: Path) -> None:
 def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     """Run every job of the plan that is not complete yet; False if it was interrupted."""
     _without_models(plan, folder)
-    modules = {name for job in plan.jobs for name in load_class(job.model._target_, Adapter).imports}
-    engines = {device: LocalEngine(sorted(modules), plan.run.engine.timeout_s) for device in plan.devices}
+    engines = _engines(plan)
     writers = {cell.key: CellWriter(plan, folder, job, cell.key) for job in plan.jobs for cell in job.cells}
     jobs = [job for job in (_remaining(job, writers) for job in plan.jobs) if job is not None]
     started = time.monotonic()
-    with interruptible(list(engines.values()), progress) as interrupts:
-        progress.start(sum(cell.units for cell in plan.cells.values()), sum(w.done for w in writers.values()))
+    with interruptible(engines.all, progress) as interrupts:
+        progress.start(sum(cell.items for cell in plan.cells.values()), sum(w.done for w in writers.values()))
         _run_jobs(engines, jobs, writers, progress)
         if plan.run.latency.mode == "full":
             device = plan.devices[0]  # one after another: a neighbour at work would be timed too
@@ -128,36 +127,62 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
                 store = writers[cell.key].store
                 if store.complete and not store.timed and not interrupts.count:
                     job = replace(whole, cells=(cell,), device=device, timing=True)
-                    _time(engines[device], job, store, progress)
+                    _time(engines.of(job), job, store, progress)
     progress.stop()
-    facts = folder.plan()
+    facts = folder.manifest()
     facts["seconds"] = round((facts.get("seconds") or 0) + time.monotonic() - started, 2)
     write_json(folder.path / "run.json", facts)
     return not interrupts.count
 
 
-def _run_jobs(
-    engines: Mapping[str, LocalEngine], jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress
-) -> None:
-    """Each device in a thread takes the next job that waits. A cell belongs to one job, so one thread writes it."""
+@dataclass(frozen=True)
+class _Engines:
+    """An engine for each device, and one for each model that is an object of this process."""
+
+    by_device: Mapping[str, Engine]
+    by_model: Mapping[str, Engine]
+
+    @property
+    def all(self) -> list[Engine]:
+        return [*self.by_device.values(), *self.by_model.values()]
+
+    def of(self, job: Job) -> Engine:
+        return self.by_model.get(job.name) or self.by_device[job.device]
+
+
+def _engines(plan: Plan) -> _Engines:
+    classes = [plan.adapter_class(job.name) for job in plan.jobs if job.name not in plan.objects]
+    preload = sorted({name for adapter in classes for name in adapter.imports})
+    return _Engines(
+        {device: LocalEngine(preload, plan.run.engine.timeout_s) for device in plan.devices},
+        {name: InlineEngine(adapter) for name, adapter in plan.objects.items()},
+    )
+
+
+def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress) -> None:
+    """Each device takes the next job that waits. A cell belongs to one job, so one thread writes it."""
     waiting = iter(jobs)
 
     def work(device: str) -> None:
         try:
             for job in waiting:
-                if engines[device].stopping:
+                job = replace(job, device=device)
+                engine = engines.of(job)
+                if engine.stopping:
                     return
                 progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
-                _run_job(engines[device], replace(job, device=device), writers, progress)
+                _run_job(engine, job, writers, progress)
                 for cell in job.cells:
                     writers[cell.key].close()
         except BaseException:  # such as a full disk: nobody need go on
-            for engine in engines.values():
+            for engine in engines.all:
                 engine.stop()
             raise
 
-    with ThreadPoolExecutor(len(engines), thread_name_prefix="device") as pool:
-        threads = [pool.submit(work, device) for device in engines]
+    first, *others = engines.by_device
+    with ThreadPoolExecutor(max(1, len(others)), thread_name_prefix="device") as pool:
+        threads = [pool.submit(work, device) for device in others]
+        work(first)  # in the caller's thread, where Ctrl-C can end a model that is an object of this process
     for thread in threads:
         thread.result()
 
@@ -166,7 +191,7 @@ MOST_DEATHS = 20
 """Worker processes that may die in a row, without an answer between, before their model is given up."""
 
 
-def _run_job(engine: LocalEngine, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
+def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
     """Run a job to its end. A process that dies at work is started again, and the batch it died of asked one by one, so
     that a sample which kills costs that sample; one that dies twice loading, or again and again, fails the model."""
     attempt: Job | None = job
@@ -178,7 +203,7 @@ def _run_job(engine: LocalEngine, job: Job, writers: dict[str, CellWriter], prog
                 if isinstance(event, Died):
                     death = event
                     continue
-                _take(event, attempt, writers, progress)
+                _handle(event, attempt, writers, progress)
                 loaded |= isinstance(event, Loaded)
                 if isinstance(event, Answered | Embedded):
                     deaths = 0
@@ -193,13 +218,13 @@ def _run_job(engine: LocalEngine, job: Job, writers: dict[str, CellWriter], prog
         elif deaths >= MOST_DEATHS:
             reason = f"{job.name}: {MOST_DEATHS} processes died in a row, the last because {death.reason}; given up"
         if reason:
-            _take(Failed(None, reason), attempt, writers, progress)
+            _handle(Failed(None, reason), attempt, writers, progress)
             return
         if loaded:
             attempt = _after_death(attempt, writers, death)
 
 
-def _time(engine: LocalEngine, job: Job, store: CellStore, progress: Progress) -> None:
+def _time(engine: Engine, job: Job, store: CellStore, progress: Progress) -> None:
     """The full latency pass of one cell in a process of its own, after all answers are there and nothing else runs.
 
     A process that dies keeps what it had measured, and the note says so; an interrupted pass is run again.
@@ -219,7 +244,7 @@ def _time(engine: LocalEngine, job: Job, store: CellStore, progress: Progress) -
 
 
 def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job | None:
-    """The job that is left after its process died: the batch in hand cut into single units, a single one tried once
+    """The job that is left after its process died: the batch in hand cut into single items, a single one tried once
     more (something else may have ended the process) and then given up. Nothing is prepared ahead any more, so that it
     is the batch in hand that a process dies of."""
     cells: list[CellJob] = []
@@ -228,7 +253,7 @@ def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job |
         writer = writers[cell.key]
         if writer.store.complete or writer.store.failed:
             continue
-        left = cell.batches[writer.taken :]
+        left = cell.batches[writer.batches_received :]
         if not found:
             found = True
             if not left:  # it died in the latency pass: the quality pass is whole
@@ -243,7 +268,7 @@ def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job |
                 left = left[1:]
             else:
                 writer.suspect = start
-        writer.taken = 0
+        writer.batches_received = 0
         cells.append(replace(cell, batches=left, batch_size=writer.batch_size))
     return replace(job, cells=tuple(cells), prepare_ahead=0) if cells else None
 
@@ -258,7 +283,7 @@ def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
     return replace(job, cells=cells) if cells else None
 
 
-def _take(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
+def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
     """One event to where it belongs."""
     match event:
         case Loaded(seconds):
@@ -267,12 +292,9 @@ def _take(event: Event, job: Job, writers: dict[str, CellWriter], progress: Prog
                 writers[cell.key].load_s = seconds
         case CellStarted(key):
             progress.cell(key)
-        case Answered(key, records, seconds):
-            writers[key].answered(records, seconds)
-            progress.advance(len(records))
-        case Embedded(key):
-            writers[key].embedded(event)
-            progress.advance(len(event.ids))
+        case Answered(key) | Embedded(key):
+            writers[key].received(event)
+            progress.advance(len(event))
         case Shrunk(key, batch_size):
             writers[key].shrink(batch_size)
         case CellEnded(key):
@@ -289,7 +311,7 @@ def _take(event: Event, job: Job, writers: dict[str, CellWriter], progress: Prog
 
 def resumed(folder: RunFolder) -> Any:
     """The settings that a run was started with; raises UserError for those of a version that had others."""
-    facts = folder.plan()
+    facts = folder.manifest()
     try:
         return from_json(facts["config"])
     except KeyError as error:

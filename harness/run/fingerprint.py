@@ -1,17 +1,60 @@
-"""Digests of all that can change an answer: answers that were made under another fingerprint are never mixed in."""
+"""Digests of all that can change an answer: answers that were made under another fingerprint are never mixed in.
+
+Not in it: the engine, paths, and how many GPUs there are. The source of an adapter or a task is that of its module and
+of whatever it imports from its own package, followed from import to import: mending one family leaves the runs of all
+others resumable, and mending what two families share does not.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import json
-import sys
+import uuid
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness import data as sources
+from harness import data
 from harness.checkpoint import folder_of
-from harness.config.specs import DatasetSpec, ModelSpec
+from harness.config.specs import DatasetSpec, ModelSpec, PromptSpec, TaskSpec, to_json
+from harness.errors import UserError
+from harness.run.messages import CellJob
+from harness.targets import find_module
+
+FOLLOWED = ("harness.adapters", "harness.tasks", "harness.pocket")
+"""Packages of ours whose source can change an answer. What the engine itself does never does, or is tested to."""
+
+
+def fingerprint(
+    model: ModelSpec, adapter: type, prompt: PromptSpec, job: CellJob, items: int, data_dir: str | None
+) -> dict[str, Any]:
+    """The fingerprint of a cell: digests by what they are of, for messages that say what has changed.
+
+    `model` has its dtype resolved; `items` is how many items the cell asks about.
+    """
+    settings = {k: v for k, v in to_json(model).items() if k not in ("checkpoint", "batch_size", "dtype")}
+    found = {
+        "weights": weights_digest(model),
+        "model settings": digest(settings),
+        "prompts": digest(to_json(prompt)),
+        "data set": digest([to_json(job.dataset), data_digest(job.dataset, data_dir)]),
+        "samples": digest([job.indices, items]),
+        "batch size": job.batch_size,
+        "dtype": model.dtype,
+        "adapter source": class_digest(adapter),
+        "task settings": digest(to_json(job.task)),
+        "task source": source_digest(_module_of(job.task)),
+    }
+    if job.ablate != "none":
+        found["ablation"] = [job.ablate, job.seed]
+    return found
+
+
+def _module_of(task: TaskSpec) -> str:
+    return task._target_.rpartition(".")[0]
 
 
 def digest(value: Any) -> str:
@@ -26,7 +69,9 @@ def _file_digest(path: Path) -> str:
 
 
 def weights_digest(spec: ModelSpec) -> str:
-    """Of a local folder, its files' sha256; of a hub id, the id and the commit in the cache."""
+    """Of a local folder, its files' sha256; of a hub id, the id and the commit in the cache; "none" without weights."""
+    if not spec.checkpoint:
+        return "none"
     folder = folder_of(spec.checkpoint)
     if folder.is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -40,18 +85,87 @@ def weights_digest(spec: ModelSpec) -> str:
     return f"{spec.checkpoint}@{commit}"
 
 
-def sources_digest(spec: DatasetSpec, data_dir: str | None) -> str:
+def data_digest(spec: DatasetSpec, data_dir: str | None) -> str:
     """Of a data file, its sha256; of generated data, its generator's source; of a hub's, its revision."""
     if spec.source == "jsonl":
-        return _file_digest(sources.data_file(spec, data_dir))
+        return _file_digest(data.data_file(spec, data_dir))
     if spec.source == "pocket":
-        return source_digest("harness.pocket.samples.load")
+        return source_digest("harness.pocket.samples")
     return f"{spec.path}@{spec.revision}"
 
 
-def source_digest(target: str) -> str:
-    """Sha256 of the source that a target comes from: its file, and in a package the files beside it."""
-    __import__(target.rpartition(".")[0])
-    path = Path(sys.modules[target.rpartition(".")[0]].__file__ or "")
-    files = sorted(path.parent.glob("*.py")) if (path.parent / "__init__.py").exists() else [path]
-    return digest([(file.name, _file_digest(file)) for file in files])
+def class_digest(adapter: type) -> str:
+    """The digest of an adapter's source; of a class that was typed into an interpreter, of its own lines.
+
+    Where Python cannot find the source, the digest is one that no other run has, so that nothing goes on from it.
+    """
+    if adapter.__module__ != "__main__" and _source(adapter.__module__) is not None:
+        return source_digest(adapter.__module__)
+    try:
+        return digest(inspect.getsource(adapter))
+    except (OSError, TypeError):
+        return f"unknown ({uuid.uuid4().hex[:8]})"
+
+
+def source_digest(module: str) -> str:
+    """The digest of a module's source and of all that it imports from its own package (or, of a module that stands
+    alone, from beside it)."""
+    return digest([(name, _file_digest(path)) for name, path in sorted(sources_of(module).items())])
+
+
+def sources_of(module: str) -> dict[str, Path]:
+    """The files that `source_digest` reads, by module name. Imports inside functions count, those for type checkers
+    alone do not."""
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or (path := _source(name)) is None:
+            continue
+        found[name] = path
+        waiting += [other for other in _imported(name, path) if _belongs(other, path, module)]
+    if not found:
+        raise UserError(f"The source of {module} is not there, so that no run could be resumed with it.")
+    return found
+
+
+def _belongs(name: str, path: Path, module: str) -> bool:
+    """Whether what is imported is of the same making as the module that a digest is of."""
+    top = module.partition(".")[0]
+    if top == "harness":
+        return any(f"{name}.".startswith(f"{package}.") for package in FOLLOWED)
+    if name.partition(".")[0] == top:
+        return True
+    return "." not in module and "site-packages" not in path.parts and path.with_name(f"{name}.py").is_file()
+
+
+def _source(name: str) -> Path | None:
+    """The file of a module, found without importing it or a package above it that may be heavy."""
+    top = next((package for package in FOLLOWED if f"{name}.".startswith(f"{package}.")), name.partition(".")[0])
+    found = find_module(top)
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        return None
+    inner = name.removeprefix(top).strip(".")
+    if not inner:
+        return Path(found.origin)
+    place = Path(found.origin).parent.joinpath(*inner.split("."))
+    return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+
+
+def _imported(module: str, path: Path) -> Iterator[str]:
+    """Names of the modules, and of what might be modules, that a file imports."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            base = ".".join(filter(None, [*above, node.module or ""]))
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

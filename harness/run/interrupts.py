@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from harness.run.engines.local import LocalEngine
+from harness.run.engines.base import Engine
 from harness.run.progress import Progress
 
 
 class Interrupts:
-    """How often the person has pressed Ctrl-C."""
+    """Counts how often the person has pressed Ctrl-C."""
 
     count = 0
 
 
 @contextmanager
-def interruptible(engines: Sequence[LocalEngine], progress: Progress) -> Iterator[Interrupts]:
+def interruptible(engines: Sequence[Engine], progress: Progress) -> Iterator[Interrupts]:
     interrupts = Interrupts()
 
     def interrupt(_signal: int, _frame: Any) -> None:
@@ -28,7 +29,10 @@ def interruptible(engines: Sequence[LocalEngine], progress: Progress) -> Iterato
         for engine in engines:
             engine.stop() if interrupts.count == 1 else engine.kill()
 
-    previous = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread have signals
+        kinds = ()
+    previous = {kind: signal.signal(kind, interrupt) for kind in kinds}
     try:
         yield interrupts
     finally:

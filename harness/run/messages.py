@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+Extent = tuple[int, int]
+"""A half-open range of a cell's items: its samples, or a gallery's images and then its texts."""
+
+
 @dataclass(frozen=True)
 class CellJob:
     """What a worker needs to know of one cell."""
@@ -27,13 +31,13 @@ class CellJob:
     language: Language
     route: Route
     ablate: str
-    """One of harness.data.ablation.ABLATIONS."""
+    """One of harness.records.ABLATIONS."""
     seed: int
     """What a shuffling ablation is drawn with."""
     indices: tuple[int, ...] | None
     """Positions in the data set of the samples, in the order in which they are asked; None: all, in its own."""
-    batches: tuple[tuple[int, int], ...]
-    """Batches still to run, as half-open ranges of units (samples; for a gallery, images and then texts)."""
+    batches: tuple[Extent, ...]
+    """Batches still to run."""
     batch_size: int
     """The most requests in one call of the adapter; less than a batch once memory has run out."""
 
@@ -75,6 +79,9 @@ class Answered:
     records: list[Record]
     seconds: float
 
+    def __len__(self) -> int:
+        return len(self.records)
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -87,6 +94,9 @@ class Embedded:
     rows: np.ndarray
     errors: dict[str, str]
     seconds: float
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ in exactly the same company.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness import data as sources
+from harness import data
 from harness.adapter import Adapter, routes_of
 from harness.checkpoint import is_here
 from harness.config.specs import ModelSpec, RunSpec, to_json
@@ -21,10 +21,11 @@ from harness.dataset import Dataset
 from harness.errors import UserError
 from harness.measure import machine
 from harness.records import CellGroup, Route
-from harness.run.fingerprint import digest, source_digest, sources_digest, weights_digest
+from harness.run.fingerprint import fingerprint
+from harness.run.items import Items, items_of
 from harness.run.messages import CellJob, Job
-from harness.targets import load_class
-from harness.task import GalleryTask, Scoring, Task, make_task
+from harness.targets import current_target, load_class
+from harness.task import Scoring, Task, make_task
 
 BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
 CUDA_EMBED_BATCH = 256
@@ -43,7 +44,8 @@ class Cell:
     """cell.json."""
     job: CellJob | None = None
     reason: str = ""
-    units: int = 0
+    items: int = 0
+    """How many items it asks about."""
 
 
 @dataclass
@@ -59,6 +61,10 @@ class Plan:
     datasets: dict[CellGroup, Dataset] = field(default_factory=dict)
     """The samples drawn, after the group's ablation."""
     left_out: list[dict[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Lines to tell the person before the run begins."""
+    objects: dict[str, Adapter] = field(default_factory=dict)
+    """Adapters that are objects of this process, by the name of their model."""
     _by_length: dict[CellGroup, Dataset] = field(default_factory=dict)
 
     def asked(self, group: CellGroup, route: Route) -> Dataset:
@@ -75,50 +81,73 @@ class Plan:
         for held in (self.jobs, self.cells, self.datasets, self._by_length):
             held.clear()
 
+    def adapter_class(self, model: str) -> type[Adapter]:
+        """The class of a model's adapter; whatever goes wrong in importing someone's module is told as such."""
+        if model in self.objects:
+            return type(self.objects[model])
+        target = self.run.models[model]._target_
+        try:
+            return load_class(target, Adapter)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"_target_ {target} cannot be imported: {type(error).__name__}: {error}") from error
+
     def task(self, name: str) -> Task:
+        """The task of this name."""
         return make_task(self.run.tasks[name]._target_, self.run.tasks[name])
 
 
-def make(run: RunSpec, implied: set[str] = frozenset()) -> Plan:  # pyright: ignore[reportArgumentType]
-    """Plan the run. `implied` names the models that came with `all`, of which those not at hand are left out.
+def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Adapter] | None = None) -> Plan:
+    """Plan the run. `from_sets` names the models that came with a set such as `all`, of which those that are not at
+    hand are left out; `objects` are adapters that exist already, by the name of their model.
 
     Raises UserError when there is nothing to run, or a data set's form is wrong.
     """
-    if not run.models and not implied:
+    if not run.models and not from_sets:
         raise UserError("No model is selected. model=all takes every model on this machine.")
     device = machine.pick_device(run.device)
-    plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus))
-    models = dict(_at_hand(plan, implied))
-    plan.run.models = models
-    if not models:
+    plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus), objects=dict(objects or {}))
+    _rename_targets(plan)
+    plan.run.models = dict(_at_hand(plan, from_sets))
+    if not plan.run.models:
         raise UserError("None of the models asked for is on this machine. `harness list models` says which would be.")
     plan.datasets = _datasets(run)
-    for name, spec in models.items():
-        dtype = machine.pick_dtype(spec.dtype, plan.device)
-        cells = [_cell(plan, name, spec, group, dtype) for group in plan.datasets]
+    for name, spec in plan.run.models.items():
+        spec = replace(spec, dtype=machine.pick_dtype(spec.dtype, plan.device))
+        cells = [_cell(plan, name, spec, group) for group in plan.datasets]
         plan.cells |= {cell.key: cell for cell in cells}
         jobs = tuple(cell.job for cell in cells if cell.job)
         if jobs:
             plan.jobs.append(
                 Job(
-                    name,
-                    replace(spec, dtype=dtype),
-                    run.prompts[spec.prompt],
-                    plan.device,
-                    jobs,
-                    run.latency,
-                    run.engine.prepare_ahead,
-                    run.data_dir,
+                    name=name,
+                    model=spec,
+                    prompt=run.prompts[spec.prompt],
+                    device=plan.device,
+                    cells=jobs,
+                    latency=run.latency,
+                    prepare_ahead=run.engine.prepare_ahead,
+                    data_dir=run.data_dir,
                 )
             )
     return plan
 
 
-def _at_hand(plan: Plan, implied: set[str]) -> Iterator[tuple[str, ModelSpec]]:
+def _rename_targets(plan: Plan) -> None:
+    """Give targets of our own the names that they have today, with a line to tell for each that had another."""
+    for spec in (*plan.run.models.values(), *plan.run.tasks.values()):
+        now = current_target(spec._target_)
+        if now != spec._target_:
+            plan.remarks.append(f"_target_ {spec._target_} is now {now}; please write it so.")
+            spec._target_ = now
+
+
+def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, ModelSpec]]:
     """The models to run: those asked for by name, and of the others those whose weights are here and fit."""
     memory = machine.free_bytes(plan.device)
     reasons: dict[str, str] = {}
-    for name in sorted(implied):
+    for name in sorted(from_sets):
         spec = plan.run.models.get(name)
         if spec is None or not is_here(spec.checkpoint):
             reasons[name] = "weights not on this machine"
@@ -146,7 +175,7 @@ def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
         raise UserError(f"None of the data sets is made for task {', '.join(run.tasks)}. They are for: {have}.")
     for task, name in made_for:
         for language in run.datasets[name].languages:
-            whole = sources.load(name, run.datasets[name], task, language, data_dir=run.data_dir)
+            whole = data.load(name, run.datasets[name], task, language, data_dir=run.data_dir)
             for ablation in run.ablate:
                 if applies(whole, ablation):
                     unused.discard(ablation)
@@ -160,62 +189,50 @@ def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
     return found
 
 
-def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup, dtype: str) -> Cell:
-    run, dataset_spec = plan.run, plan.run.datasets[group.dataset]
-    task = plan.task(group.task)
-    dataset = plan.datasets[group]
+def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
+    """The cell of one model, its dtype resolved, on one group."""
+    task, dataset = plan.task(group.task), plan.datasets[group]
     key = f"{model}/{group.name}"
     info = {
         "model": model,
         "origin": spec.origin,
         **group_info(plan, group),
         "route": None,
-        "dtype": dtype,
+        "dtype": spec.dtype,
         "device": plan.device,
         "prompt": spec.prompt,
-        "model_spec": to_json(spec),
+        "model_spec": to_json(plan.run.models[model]),
+        "fingerprint": {},
     }
-    adapter = _adapter(spec._target_)
+    adapter = plan.adapter_class(model)
     route = task.route(routes_of(adapter), dataset)
     reason = _unable(spec, adapter, route, group, dataset, task)
     if reason or route is None:
-        return Cell(key, group, info | {"fingerprint": {}}, reason=reason)
-    sides = [len(dataset)]
-    if isinstance(task, GalleryTask):
-        gallery = task.gallery(dataset)
-        sides = [len(gallery.images), len(gallery.texts)]
-    batch_size = spec.batch_size or run.batch_size or auto_batch_size(plan.device, route)
-    batches = tuple(batch_plan(sides, batch_size))
-    indices = plan.asked(group, route).taken
-    job = CellJob(
-        key,
-        run.tasks[group.task],
-        group.dataset,
-        dataset_spec,
-        group.language,
-        route,
-        group.ablate or "none",
-        run.seed,
-        indices,
-        batches,
-        batch_size,
+        return Cell(key, group, info, reason=reason)
+    prompt = plan.run.prompts[spec.prompt]
+    items = items_of(task, dataset, route, prompt)
+    job = _cell_job(plan, spec, key, group, route, items)
+    info |= {"route": route, "batch_size": job.batch_size, "items": len(items)}
+    info["fingerprint"] = fingerprint(spec, adapter, prompt, job, len(items), plan.run.data_dir)
+    return Cell(key, group, info, job, items=len(items))
+
+
+def _cell_job(plan: Plan, spec: ModelSpec, key: str, group: CellGroup, route: Route, items: Items) -> CellJob:
+    """What the worker will be told of a cell: which samples, and in which batches."""
+    batch_size = spec.batch_size or plan.run.batch_size or auto_batch_size(plan.device, route)
+    return CellJob(
+        key=key,
+        task=plan.run.tasks[group.task],
+        dataset_name=group.dataset,
+        dataset=plan.run.datasets[group.dataset],
+        language=group.language,
+        route=route,
+        ablate=group.ablate or "none",
+        seed=plan.run.seed,
+        indices=plan.asked(group, route).taken,
+        batches=tuple(batch_plan(items.sides, batch_size)),
+        batch_size=batch_size,
     )
-    info |= {"route": route, "batch_size": batch_size, "units": sum(sides)}
-    info["fingerprint"] = {
-        "weights": weights_digest(spec),
-        "model settings": digest({k: v for k, v in to_json(spec).items() if k not in ("checkpoint", "batch_size")}),
-        "prompts": digest(to_json(run.prompts[spec.prompt])),
-        "data set": digest([to_json(dataset_spec), sources_digest(dataset_spec, run.data_dir)]),
-        "samples": digest([indices, sum(sides)]),
-        "batch size": batch_size,
-        "dtype": dtype,
-        "adapter source": source_digest(spec._target_),
-        "task settings": digest(to_json(run.tasks[group.task])),
-        "task source": source_digest(run.tasks[group.task]._target_),
-    }
-    if group.ablate:
-        info["fingerprint"]["ablation"] = [group.ablate, run.seed]
-    return Cell(key, group, info, job, units=sum(sides))
 
 
 def auto_batch_size(device: str, route: Route) -> int:
@@ -263,18 +280,8 @@ def group_info(plan: Plan, group: CellGroup) -> dict[str, Any]:
     }
 
 
-def _adapter(target: str) -> type[Adapter]:
-    """The adapter's class; whatever goes wrong in importing someone's module is told as such."""
-    try:
-        return load_class(target, Adapter)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"_target_ {target} cannot be imported: {type(error).__name__}: {error}") from error
-
-
 def batch_plan(sides: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of at most `size` units, none across two sides of a gallery."""
+    """Consecutive ranges of at most `size` items, none across two sides of a gallery."""
     start = 0
     for side in sides:
         for low in range(start, start + side, size):
@@ -282,7 +289,7 @@ def batch_plan(sides: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
         start += side
 
 
-def card(spec: ModelSpec, device: str) -> Mapping[str, Any]:
+def model_facts(spec: ModelSpec, device: str) -> Mapping[str, Any]:
     """What the report says of a model that runs on `device`."""
     dtype = machine.pick_dtype(spec.dtype, device)
     return {

@@ -13,7 +13,7 @@ EVERY = 15.0
 
 
 class Progress:
-    """Counts units over all cells; shows the model at work, samples a second and the remaining time."""
+    """Counts items over all cells; shows the model at work, samples a second and the remaining time."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -26,7 +26,7 @@ class Progress:
         self._counting = threading.Lock()
 
     def start(self, total: int, done: int) -> None:
-        """Begin: `done` of `total` units were there before."""
+        """Begin: `done` of `total` items were there before."""
         self._total, self._done = total, done
         self._began = self._said = time.monotonic()
         if self.console.is_terminal:
@@ -41,11 +41,11 @@ class Progress:
             self._bar.start()
             self._task = self._bar.add_task("starting", total=total, completed=done, rate="")
 
-    def model(self, name: str, units: int) -> None:
-        """A model begins, with that many units to do."""
+    def model(self, name: str, items: int) -> None:
+        """A model begins, with that many items to do."""
         self._describe(f"{name}: loading")
         if self._bar is None:
-            self.say(f"{name}: {units} to do")
+            self.say(f"{name}: {items} to do")
 
     def cell(self, key: str) -> None:
         self._cell = key
@@ -57,11 +57,11 @@ class Progress:
         if self._bar is None:
             self.say(f"{key}: timing")
 
-    def advance(self, units: int) -> None:
-        """That many more units are on disk."""
+    def advance(self, items: int) -> None:
+        """That many more items are on disk."""
         with self._counting:
-            self._done += units
-            self._fresh += units
+            self._done += items
+            self._fresh += items
         now = time.monotonic()
         rate = self._fresh / max(1e-9, now - self._began)
         if self._bar is not None:

@@ -13,26 +13,28 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from harness import data as sources
-from harness import media
+from harness import data, media
 from harness.adapter import Adapter
 from harness.clock import Clock
 from harness.data.ablation import ablated
 from harness.dataset import Dataset
 from harness.measure import latency, machine
-from harness.run.cell_runner import Asker
+from harness.run.cell_runner import CellRunner
 from harness.run.faults import PAUSES, DeviceLost, describe, may_pass
 from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Shrunk, Timed
 from harness.targets import load_class
 from harness.task import make_task
 
 
-def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-    """Run the job; ends early, between two batches, once `stopping()` is true."""
+def run(job: Job, stopping: Callable[[], bool] = lambda: False, adapter: Adapter | None = None) -> Iterator[Event]:
+    """Run the job; ends early, between two batches, once `stopping()` is true.
+
+    `adapter` is an object to ask in place of one that is made of the job's settings.
+    """
     clock = Clock()
     try:
-        import_s = _import(job)
-        adapter, load_s = _load(job, clock)
+        import_s = _import(type(adapter) if adapter else load_class(job.model._target_, Adapter))
+        adapter, load_s = _load(job, clock, adapter)
     except Exception as error:
         yield Failed(None, f"{job.name} did not load: {describe(error)}")
         return
@@ -58,24 +60,24 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False) -> Iterator[Even
         yield Died(f"closing failed: {describe(error)}")
 
 
-def _import(job: Job) -> float:
+def _import(adapter: type[Adapter]) -> float:
     """Import what loading will, so that loading is not charged for it; the seconds it took."""
     start = time.perf_counter()
-    for name in load_class(job.model._target_, Adapter).imports:
+    for name in adapter.imports:
         importlib.import_module(name)
     return time.perf_counter() - start
 
 
-def _load(job: Job, clock: Clock) -> tuple[Adapter, float]:
+def _load(job: Job, clock: Clock, adapter: Adapter | None) -> tuple[Adapter, float]:
     """The loaded adapter, and the seconds that loading took once nothing was in its way."""
     machine.use_exact_float32(job.device)
     for pause in (*PAUSES, None):
         start = time.perf_counter()
         try:
-            adapter = load_class(job.model._target_, Adapter)(job.model, **job.model.options)
-            adapter.load(job.device, clock)
+            loaded = adapter or load_class(job.model._target_, Adapter)(job.model, **job.model.options)
+            loaded.load(job.device, clock)
             machine.synchronise(job.device)
-            return adapter, time.perf_counter() - start
+            return loaded, time.perf_counter() - start
         except Exception as error:
             if pause is None or not may_pass(error):
                 raise
@@ -85,32 +87,32 @@ def _load(job: Job, clock: Clock) -> tuple[Adapter, float]:
 
 def open_dataset(cell: CellJob, task_name: str, data_dir: str | None) -> Dataset:
     """The cell's samples after its ablation: the data set's, or those of it that were drawn."""
-    dataset = sources.load(cell.dataset_name, cell.dataset, task_name, cell.language, data_dir=data_dir)
+    dataset = data.load(cell.dataset_name, cell.dataset, task_name, cell.language, data_dir=data_dir)
     dataset = ablated(dataset, cell.ablate, cell.seed)
     return dataset if cell.indices is None else dataset.take(cell.indices)
 
 
-def _asker(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> Asker:
+def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> CellRunner:
     task = make_task(cell.task._target_, cell.task)
-    return Asker(adapter, clock, job, cell, task, open_dataset(cell, task.name, job.data_dir))
+    return CellRunner(adapter, clock, job, cell, task, open_dataset(cell, task.name, job.data_dir))
 
 
 def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:
-    asker = _asker(adapter, clock, job, cell)
+    runner = _runner(adapter, clock, job, cell)
     done, size = 0, cell.batch_size
-    with media.remembered() if asker.task.shares_media else nullcontext():
-        for batch, outcomes, seconds in asker.batches(cell.batches, stopping):
+    with media.remembered() if runner.shares_media else nullcontext():
+        for batch, outcomes, seconds in runner.batches(cell.batches, stopping):
             done += 1
-            if asker.largest < size:
-                size = asker.largest
+            if runner.max_batch < size:
+                size = runner.max_batch
                 yield Shrunk(cell.key, size)
-            yield asker.event(batch, outcomes, seconds)
+            yield runner.event(batch, outcomes, seconds)
     if done < len(cell.batches):
         return
     figures: dict[str, Any] = {}
     if job.latency.mode == "quick":
-        watch = latency.Stopwatch(asker.ready, clock, job.device)
-        figures = latency.quick(watch, asker.timed_units(), job.latency, job.latency.seconds / len(job.cells))
+        watch = latency.Stopwatch(runner.ready, clock, job.device)
+        figures = latency.quick(watch, runner.items.timed_units(), job.latency, job.latency.seconds / len(job.cells))
     yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures)
 
 
@@ -119,10 +121,10 @@ def _time_cell(
 ) -> Iterator[Event]:
     """The full latency pass of a cell whose answers are there; in the data set's own order, as its first batches are
     timed and should hold short questions and long ones."""
-    asker = _asker(adapter, clock, job, replace(cell, indices=cell.indices and tuple(sorted(cell.indices))))
-    watch = latency.Stopwatch(asker.ready, clock, job.device, stopping)
+    runner = _runner(adapter, clock, job, replace(cell, indices=cell.indices and tuple(sorted(cell.indices))))
+    watch = latency.Stopwatch(runner.ready, clock, job.device, stopping)
     figures: dict[str, Any] = {}
-    for figures in latency.full(watch, asker.timed_units(), job.latency):
+    for figures in latency.full(watch, runner.items.timed_units(), job.latency):
         yield Timed(cell.key, cold | figures)
     if not stopping():
         yield Timed(cell.key, cold | figures, done=True)

@@ -61,7 +61,7 @@ class RunFolder:
     def cell(self, key: str) -> CellStore:
         return CellStore(self.path / "cells" / key)
 
-    def plan(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
         """run.json: the resolved config, machine, cells and what was left out."""
         return read_json(self.path / "run.json")
 

@@ -173,20 +173,20 @@ def test_a_file_of_the_users_without_its_package_in_the_first_line_is_told_the_l
 
 def test_a_set_composes_only_the_models_that_are_here_and_names_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    run, implied = compose(["model=all"])
+    run, from_sets = compose(["model=all"])
     assert set(run.models) == {name for name in members("model") if name.startswith(("pocket-", "fusion-"))}
-    assert implied == set(members("model"))
-    domestic, implied = compose(["model=domestic"])
+    assert from_sets == set(members("model"))
+    domestic, from_sets = compose(["model=domestic"])
     assert set(domestic.models) == {"pocket-qwen3-vl", "pocket-internvl", "pocket-chinese-clip"}
-    assert "ernie-4_5-vl-28b" in implied
-    assert "gemma3-4b" not in implied
+    assert "ernie-4_5-vl-28b" in from_sets
+    assert "gemma3-4b" not in from_sets
 
 
 def test_a_model_of_a_set_that_a_setting_brings_here_is_composed(tmp_path):
-    run, implied = compose(["model=all", f"models.gemma3-4b.checkpoint={tmp_path}", "~models.pocket-clip"])
+    run, from_sets = compose(["model=all", f"models.gemma3-4b.checkpoint={tmp_path}", "~models.pocket-clip"])
     assert run.models["gemma3-4b"].checkpoint == str(tmp_path)
-    assert "gemma3-4b" in implied
-    assert "pocket-clip" not in implied | set(run.models)
+    assert "gemma3-4b" in from_sets
+    assert "pocket-clip" not in from_sets | set(run.models)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", " ", "../x", "a\\b"])

@@ -20,8 +20,8 @@ class World:
         self.host, self.prefill, self.step, self.tokens, self.after = host, prefill, step, tokens, after
         self.obeys, self.memory = obeys, memory
         self.time = 0.0
-        self.asked: list[tuple[latency.Unit, int]] = []
-        self.bad: set[latency.Unit] = set()
+        self.asked: list[tuple[latency.TimedUnit, int]] = []
+        self.bad: set[latency.TimedUnit] = set()
         self.slow = lambda call: 0.0
         self.collecting: list[bool] = []
         self.clock = Clock(now=lambda: self.time)

@@ -1,9 +1,12 @@
 """The local engine: each job in a fresh process, so that memory is freed, load time is honest and a crash stays local.
 
 Processes are forked from a server that has imported the heavy libraries once and has never touched a device; where
-there is no fork server (Windows) they are spawned. One duplex pipe joins driver and worker: events come up, "stop" goes
-down, and its end of file tells either side that the other is gone. A second one, which carries nothing, ends a worker
-with its driver even where no Python can run, in the middle of a library's call.
+there is no fork server (Windows) they are spawned. They import neither the caller's main module, so that a script needs
+no guard, nor anything from the working directory in the place of a library.
+
+One duplex pipe joins driver and worker: events come up, "stop" goes down, and its end of file tells either side that
+the other is gone. A second one, which carries nothing, ends a worker with its driver even where no Python can run, in
+the middle of a library's call.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any
 
 from harness.measure import machine
@@ -23,10 +28,18 @@ from harness.run.messages import Died, Event, Job
 
 STOP = "stop"
 
+PRELOADED = ("harness.run.worker",)
+"""What the fork server imports beside the modules that adapters name. It is silent about one that does not exist."""
+
 # Read by glibc as a process starts, unknown to other C libraries. By default it hands a freed activation back and has
 # the kernel zero the same pages again for the next batch: a twelfth of a small chat model's CPU time. The first is the
 # largest that glibc takes; either alone would switch off the adapting of the other, and cost more than the default.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+_starting = threading.Lock()
+"""What a new process inherits belongs to the whole process, and several devices may start one at a time."""
 
 
 class LocalEngine:
@@ -44,7 +57,7 @@ class LocalEngine:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            self._context.set_forkserver_preload(["harness.run.worker", *preload])
+            self._context.set_forkserver_preload([*PRELOADED, *preload])
         self._process: Any = None
         self._connection: Connection | None = None
         self._stopping = False
@@ -60,11 +73,12 @@ class LocalEngine:
             return
         ours, theirs = self._context.Pipe(duplex=True)
         leash, held = self._context.Pipe(duplex=False)
-        arguments = (job, theirs, leash, list(sys.path))
+        arguments = (job, theirs, leash, list(sys.path), os.environ.get(_SAFE_PATH))
         # A latency pass begins cold: nothing is inherited, not even what the fork server has imported.
         context = multiprocessing.get_context("spawn") if job.timing else self._context
         process = context.Process(target=_work, args=arguments, daemon=True, name=job.name)
-        process.start()
+        with _nothing_of_the_callers():
+            process.start()
         theirs.close()
         leash.close()
         self._process, self._connection = process, ours
@@ -113,11 +127,34 @@ class LocalEngine:
             self._process.kill()
 
 
-def _work(job: Job, connection: Connection, leash: Connection, path: list[str]) -> None:
+@contextmanager
+def _nothing_of_the_callers() -> Iterator[None]:
+    """While inside, a new process imports neither the caller's `__main__`, which would run a script again, nor anything
+    from the working directory, where a `random.py` of the user's may lie."""
+    with _starting:
+        main, before = sys.modules["__main__"], os.environ.get(_SAFE_PATH)
+        sys.modules["__main__"] = ModuleType("__main__")
+        os.environ[_SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+            _set(_SAFE_PATH, before)
+
+
+def _set(variable: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = value
+
+
+def _work(job: Job, connection: Connection, leash: Connection, path: list[str], safe_path: str | None) -> None:
     """The worker process: run the job, send its events, and end when the driver says so or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver alone decides
     _die_with(leash)
     sys.path[:] = path
+    _set(_SAFE_PATH, safe_path)  # for what an adapter may start, as the user has it
     from harness.run import worker
 
     stop = threading.Event()

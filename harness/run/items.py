@@ -1,0 +1,248 @@
+"""What a cell asks about, item by item: its samples, or the images and then the texts of a gallery.
+
+The two kinds of cells differ in what their items are, in what a batch's outcomes become, and in how the cell closes.
+Both answer here, with one interface, so that neither the plan, nor the worker that asks, nor the driver that writes
+needs to know which kind it has in hand. Items are numbered from 0 over the whole cell; an *extent* is a half-open range
+of these numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.config.specs import PromptSpec
+from harness.dataset import Dataset
+from harness.errors import SampleError
+from harness.measure.latency import TimedUnit
+from harness.records import Answer, Record, Request, Route, Sample
+from harness.run.faults import caught, describe
+from harness.run.messages import Answered, Embedded, Extent
+from harness.store.cells import CellStore
+from harness.task import Gallery, GalleryTask, Task, blank_record
+
+Side = Literal["image", "text"]
+Outcome = Any
+"""An Answer, an array of choice scores, an embedding row, or the error that took their place."""
+
+
+def items_of(task: Task, dataset: Dataset, route: Route, prompt: PromptSpec) -> Items:
+    """The items of a cell whose task asks about `dataset` by `route`."""
+    if isinstance(task, GalleryTask):
+        return GalleryItems(task, dataset)
+    return SampleItems(task, dataset, route, prompt)
+
+
+class Items(ABC):
+    """The items of one cell."""
+
+    sides: tuple[int, ...]
+    """How many items each side has. No batch holds items of two sides."""
+    chooses: bool = False
+    """Whether outcomes are vectors that choose among the vectors of a sample's choices."""
+
+    def __len__(self) -> int:
+        return sum(self.sides)
+
+    # The worker asks these.
+
+    @abstractmethod
+    def samples(self, extent: Extent) -> list[Sample]:
+        """The samples in an extent, built once for the two methods below; a gallery has none."""
+
+    @abstractmethod
+    def requests(self, extent: Extent, samples: Sequence[Sample]) -> list[Request | Exception]:
+        """What is asked about each item; in the place of a request that cannot be made, why."""
+
+    @abstractmethod
+    def event(
+        self, key: str, extent: Extent, samples: Sequence[Sample], outcomes: Sequence[Outcome], seconds: float
+    ) -> Answered | Embedded:
+        """The outcomes of the items in an extent as the driver wants them. `key` is the cell's."""
+
+    @abstractmethod
+    def timed_units(self) -> list[TimedUnit]:
+        """What one timing covers: a question; of a gallery, one image and one text."""
+
+    # The driver asks these.
+
+    @abstractmethod
+    def missing(self, store: CellStore, batches: Sequence[Extent]) -> list[Extent]:
+        """The batches that are not whole in the store. What it has of a half-finished one is dropped: it is run again
+        whole."""
+
+    @abstractmethod
+    def keep(self, store: CellStore, event: Answered | Embedded) -> None:
+        """Put what came back into the store."""
+
+    @abstractmethod
+    def lost(self, key: str, item: int, reason: str) -> Answered | Embedded:
+        """The event which says that one item has no outcome, as it killed the process."""
+
+    @abstractmethod
+    def close(self, store: CellStore) -> str:
+        """Complete the records of a cell all of whose batches are done; returns why that cannot be, else nothing."""
+
+
+class SampleItems(Items):
+    """A cell that asks about samples, one record each."""
+
+    def __init__(self, task: Task, dataset: Dataset, route: Route, prompt: PromptSpec) -> None:
+        self.task, self.dataset, self.prompt = task, dataset, prompt
+        self.route: Route = route
+        self.sides = (len(dataset),)
+        self.chooses = route == "embed"
+
+    def samples(self, extent: Extent) -> list[Sample]:
+        return [self.dataset[i] for i in range(*extent)]
+
+    def requests(self, extent: Extent, samples: Sequence[Sample]) -> list[Request | Exception]:
+        return [caught(self._request, sample) for sample in samples]
+
+    def _request(self, sample: Sample) -> Request:
+        check(sample)
+        try:
+            return self.task.request(sample, self.route, self.dataset, self.prompt)
+        except Exception as error:  # a task of somebody's own, or a row that it did not expect
+            raise SampleError(f"The request cannot be made: {describe(error)}") from error
+
+    def event(
+        self, key: str, extent: Extent, samples: Sequence[Sample], outcomes: Sequence[Outcome], seconds: float
+    ) -> Answered:
+        return Answered(key, [self._record(*pair) for pair in zip(samples, outcomes, strict=True)], seconds)
+
+    def _record(self, sample: Sample, outcome: Answer | np.ndarray | Exception) -> Record:
+        made = outcome if isinstance(outcome, Exception) else caught(self.task.record, sample, outcome, self.dataset)
+        return _failed(sample, describe(made)) if isinstance(made, Exception) else made
+
+    def timed_units(self) -> list[TimedUnit]:
+        return [((i, i + 1),) for i in range(len(self))]
+
+    def missing(self, store: CellStore, batches: Sequence[Extent]) -> list[Extent]:
+        have = store.ids()
+        missing = list(batches)
+        if have:  # else no sample need be built to know it
+            missing = []
+            for extent in batches:
+                ids = {sample.id for sample in self.samples(extent)}
+                if not ids <= have:
+                    have -= ids
+                    missing.append(extent)
+        store.keep(have)
+        return missing
+
+    def keep(self, store: CellStore, event: Answered | Embedded) -> None:
+        assert isinstance(event, Answered)
+        store.append(event.records)
+
+    def lost(self, key: str, item: int, reason: str) -> Answered:
+        return Answered(key, [_failed(self.dataset[item], reason)], 0.0)
+
+    def close(self, store: CellStore) -> str:
+        return ""
+
+
+class GalleryItems(Items):
+    """A cell of a gallery: each image and each text is embedded once, and queries are ranked when all are there."""
+
+    def __init__(self, task: GalleryTask, dataset: Dataset) -> None:
+        self.task = task
+        self.gallery: Gallery = task.gallery(dataset)
+        self.sides = (len(self.gallery.images), len(self.gallery.texts))
+        self._width = 0
+        """Numbers in a vector; 0 until one is known."""
+        self._early: list[tuple[Side, str, str]] = []
+        """Side, id and error of items that failed before any vector came, whose width is therefore not known."""
+
+    @cached_property
+    def _named(self) -> list[tuple[str, Request]]:
+        return [*self.gallery.images.items(), *self.gallery.texts.items()]
+
+    def _side(self, item: int) -> Side:
+        return "image" if item < self.sides[0] else "text"
+
+    def samples(self, extent: Extent) -> list[Sample]:
+        return []
+
+    def requests(self, extent: Extent, samples: Sequence[Sample]) -> list[Request | Exception]:
+        return [request for _, request in self._named[slice(*extent)]]
+
+    def event(
+        self, key: str, extent: Extent, samples: Sequence[Sample], outcomes: Sequence[Outcome], seconds: float
+    ) -> Embedded:
+        ids = [name for name, _ in self._named[slice(*extent)]]
+        self._width = next((len(row) for row in outcomes if not isinstance(row, Exception)), self._width)
+        rows = np.full((len(ids), self._width), np.nan, dtype=np.float32)
+        errors = {}
+        for i, outcome in enumerate(outcomes):
+            if isinstance(outcome, Exception):
+                errors[ids[i]] = describe(outcome)
+            else:
+                rows[i] = outcome
+        return Embedded(key, self._side(extent[0]), ids, rows, errors, seconds)
+
+    def timed_units(self) -> list[TimedUnit]:
+        images = self.sides[0]
+        return [((i, i + 1), (images + i, images + i + 1)) for i in range(min(self.sides))]
+
+    def missing(self, store: CellStore, batches: Sequence[Extent]) -> list[Extent]:
+        missing = []
+        for side, low in (("image", 0), ("text", self.sides[0])):
+            vectors = store.vectors(side)[1]
+            have = low + len(vectors)
+            self._width = self._width or vectors.shape[1]
+            own = [batch for batch in batches if self._side(batch[0]) == side]
+            whole = max((stop for _, stop in own if stop <= have), default=low)
+            store.keep_vectors(side, whole - low)
+            missing += [batch for batch in own if batch[1] > whole]
+        return missing
+
+    def keep(self, store: CellStore, event: Answered | Embedded) -> None:
+        """Store vectors; items that failed before any had a width wait until one has. A process that was started anew
+        cannot know the width of the vectors before: others are refused here."""
+        assert isinstance(event, Embedded)
+        rows, errors = event.rows, event.errors
+        if self._width and rows.shape[1] != self._width:
+            reason = f"embed() gave vectors of width {rows.shape[1]}, not {self._width} as before"
+            errors = dict.fromkeys(event.ids, reason) | errors  # of width 0 all have failed, each for its own reason
+            rows = np.full((len(event.ids), self._width), np.nan)
+        if not rows.shape[1]:
+            self._early.extend((event.side, name, errors[name]) for name in event.ids)
+            return
+        for side, name, reason in self._early:
+            store.append_vectors(side, [name], np.full((1, rows.shape[1]), np.nan), {name: reason})
+        self._early = []
+        self._width = rows.shape[1]
+        store.append_vectors(event.side, event.ids, rows, errors)
+
+    def lost(self, key: str, item: int, reason: str) -> Embedded:
+        name, _ = self._named[item]
+        return Embedded(key, self._side(item), [name], np.zeros((1, 0), np.float32), {name: reason}, 0.0)
+
+    def close(self, store: CellStore) -> str:
+        """Rank every query against the gallery, if all of its vectors are there."""
+        images, texts = store.vectors("image"), store.vectors("text")
+        if (len(images[0]), len(texts[0])) != self.sides:
+            return self._early[0][2] if self._early else "no vector came back"
+        records = self.task.rank(self.gallery, images[1], texts[1])
+        errors = images[2] | texts[2]
+        for record in records:
+            record.error = errors.get(record.id.partition(":")[2])
+        store.write_records(records)
+        return ""
+
+
+def check(sample: Sample) -> None:
+    """Raise SampleError for a sample that cannot be asked about."""
+    if sample.fault:
+        raise SampleError(sample.fault)
+
+
+def _failed(sample: Sample, reason: str) -> Record:
+    record = blank_record(sample)
+    record.error = reason
+    return record

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.checkpoint import locate
-from harness.config.specs import ModelSpec
+from harness.config.specs import MISSING, ModelSpec
 from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class OpenClipSpec(ModelSpec):
     """open_clip: `checkpoint` is a hub id, a local folder, or an architecture name with `pretrained` tag."""
 
+    checkpoint: str = MISSING
     pretrained: str = ""
     compile: bool = False
     """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""

@@ -29,7 +29,12 @@ def hub_cache() -> Path:
 
 
 def is_here(checkpoint: str) -> bool:
-    """Whether the weights are in a folder or in the hub's cache (looked up without importing a hub library)."""
+    """Whether the weights are in a folder or in the hub's cache (looked up without importing a hub library).
+
+    A model without weights, whose checkpoint is empty, is always here.
+    """
+    if not checkpoint:
+        return True
     folder = folder_of(checkpoint)
     if folder.is_absolute() or folder.exists():
         return folder.exists()
@@ -42,6 +47,8 @@ def locate(checkpoint: str, revision: str | None = None) -> Path:
 
     `revision` is a hub commit, branch or tag (None: main). Raises UserError when the weights are not on this machine.
     """
+    if not checkpoint:
+        raise UserError("The model has no 'checkpoint'. Set it to a folder or a hub id.")
     folder = folder_of(checkpoint)
     if folder.is_dir():
         return folder

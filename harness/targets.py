@@ -33,7 +33,7 @@ def load_class(target: str, base: type[Base]) -> type[Base]:
     Raises UserError where the module or the class is not there, or where the class is of another kind.
     """
     module_name, _, class_name = current_target(target).rpartition(".")
-    if not module_name or not class_name:
+    if not module_name or not all(part.isidentifier() for part in target.split(".")):
         raise UserError(f"_target_ '{target}' must be module.Class.")
     if find_module(module_name) is None:
         raise UserError(

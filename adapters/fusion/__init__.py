@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.config.specs import ModelSpec
+from harness.config.specs import MISSING, ModelSpec
 
 
 @dataclass
 class FusionSpec(ModelSpec):
     """The in-house model; its architecture is in the checkpoint's config.json."""
+
+    checkpoint: str = MISSING

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.specs import ModelSpec
+from harness.config.specs import MISSING, ModelSpec
 
 
 @dataclass
 class TransformersSpec(ModelSpec):
     """Any family loaded through transformers."""
 
+    checkpoint: str = MISSING
     attention: str = "sdpa"
     """attn_implementation; "eager" where a family has no other."""
     compile: bool = False

@@ -11,7 +11,6 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.analysis import statistics
@@ -230,14 +229,3 @@ def _standings(tables: Sequence[tuple[dict[str, Scored], Sequence[str]]], seed: 
         {k: _number(v) if isinstance(v, float) else v for k, v in vars(s).items()}
         for s in statistics.standings(tables, seed)
     ]
-
-
-def write(folder: RunFolder, language: str, charts: bool = True) -> dict[str, Any]:
-    """Build summary.json and the report beside it; returns the summary."""
-    from harness import report
-    from harness.store.files import write_json
-
-    data = build(folder)
-    write_json(folder.path / "summary.json", data)
-    report.write(Path(folder.path), language=language, charts=charts)
-    return data

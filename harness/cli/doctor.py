@@ -5,6 +5,7 @@ Every check is one row and imports as little as it can: torch, for instance, onl
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -17,9 +18,10 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.checkpoint import BUNDLED, hub_cache
+from harness.cli.places import results_dir
 from harness.config.compose import CONF
 from harness.measure import machine
 
@@ -45,12 +47,25 @@ class Finding:
     to_do: str = ""
 
 
-def examine(results_dir: Path) -> list[Finding]:
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
+    parser.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=command)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Carry the command out; returns the exit status."""
+    return show(examine(results_dir(arguments.settings)), arguments.json)
+
+
+def examine(results: Path) -> list[Finding]:
     """All checks, in the order in which to mend what they find."""
     return [
         *_software(),
         *_device(),
-        *_room(results_dir),
+        *_room(results),
         _chinese_font(),
         _java(),
         *_data(),
@@ -147,18 +162,18 @@ def _device() -> Iterator[Finding]:
         yield Finding("GPU alone", "lacking", "other processes compute on it", "Latencies will suffer: end them first.")
 
 
-def _room(results_dir: Path) -> Iterator[Finding]:
+def _room(results: Path) -> Iterator[Finding]:
     total, free = machine.memory_bytes() / 2**30, machine.available_bytes() / 2**30
     little = free < LITTLE_MEMORY
     found = f"{free:.1f} of {total:.1f} GiB free, {machine.card()['cores']} cores"
     todo = "Close other programs; models that do not fit are left out." if little else ""
     yield Finding("memory", "lacking" if little else "ok", found, todo)
-    for name, folder in (("disk for results", results_dir), ("disk for models", hub_cache())):
+    for name, folder in (("disk for results", results), ("disk for models", hub_cache())):
         place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         room = shutil.disk_usage(place).free / 2**30
         found = f"{room:.1f} GiB free at {folder}"
         if not _writable(place):
-            todo = "Choose another with results_dir=DIR." if folder == results_dir else "Set HF_HOME to another folder."
+            todo = "Choose another with results_dir=DIR." if folder == results else "Set HF_HOME to another folder."
             yield Finding(name, "broken", f"{place} cannot be written", todo)
         elif room < LITTLE_DISK:
             yield Finding(name, "lacking", found, "Make room: vectors and weights take gigabytes.")

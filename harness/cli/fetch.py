@@ -6,14 +6,37 @@ token for gated repositories is read from the environment (HF_TOKEN) by the hub'
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness.checkpoint import folder_of
-from harness.config.specs import DatasetSpec, ModelSpec, RunSpec
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.config.specs import DatasetSpec, ModelSpec, RunSpec
 
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.onnx", "*.ot", "original/*")
 """Formats that are not read here: pickles, and copies of the weights for other frameworks."""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("fetch", help="download models and data sets from the hub, for later runs")
+    parser.add_argument("settings", nargs="+", metavar="model=… dataset=…", help="a name, [a,b], all or an origin")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR")
+    parser.set_defaults(command=command)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Carry the command out; returns the exit status."""
+    from harness.config.compose import compose
+
+    run, _ = compose(arguments.settings, arguments.config_dir, absent=True)
+    asked = {setting.partition("=")[0] for setting in arguments.settings}
+    if not asked & {"model", "dataset"}:
+        raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")
+    return 1 if fetch(run, "model" in asked, "dataset" in asked, print) else 0
 
 
 def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]) -> int:
@@ -36,6 +59,10 @@ def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]
 
 def _model(spec: ModelSpec) -> str:
     """Where a model's weights are now."""
+    from harness.checkpoint import folder_of
+
+    if not spec.checkpoint:
+        return "has no weights"
     if folder_of(spec.checkpoint).exists():
         return f"is here: {spec.checkpoint}"
     if spec.checkpoint.count("/") != 1 or spec.checkpoint.startswith((".", "/", "~")):

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cli.places import results_dir
 from harness.errors import UserError
 
 
-def rows(what: str, config_dir: Path | None, results_dir: Path) -> list[dict[str, Any]]:
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, recipes, runs")
+    parser.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "recipes", "runs"))
+    parser.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=command)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Carry the command out; returns the exit status."""
+    if arguments.config_dir is not None:
+        from harness.targets import import_from
+
+        import_from(arguments.config_dir)
+    show(rows(arguments.what, arguments.config_dir, results_dir(arguments.settings)), arguments.json)
+    return 0
+
+
+def rows(what: str, config_dir: Path | None, results: Path) -> list[dict[str, Any]]:
     """Rows of models, tasks, datasets, metrics, recipes or runs, as plain JSON objects."""
     if what == "metrics":
         return _metrics()
     if what == "runs":
-        return _runs(results_dir)
+        return _runs(results)
     if what == "recipes":
         return _recipes(config_dir)
     from harness.config.compose import compose

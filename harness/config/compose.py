@@ -9,7 +9,7 @@ the file, the key and the nearest right name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files
@@ -42,15 +42,24 @@ def members(group: str, config_dir: Path | None = None) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
-def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bool = False) -> tuple[RunSpec, set[str]]:
+def compose(
+    overrides: Sequence[str],
+    config_dir: Path | None = None,
+    absent: bool = False,
+    own: Mapping[str, ModelSpec] | None = None,
+) -> tuple[RunSpec, set[str]]:
     """The run that a command line asks for, and the models that were asked for only through `all` or an origin.
 
     Of the latter, those whose weights are not on this machine are in the run only with `absent`: composing dozens of
-    models takes a second, too long to be told of a misspelt word. Raises UserError for an unknown name or key, a bad
-    type or a missing value.
+    models takes a second, too long to be told of a misspelt word. `own` are models that have no file: with them, others
+    are in the run only where they are named.
+
+    Raises UserError for an unknown name or key, a bad type or a missing value.
     """
     _check_folder(config_dir)
     selected = {group: _split(DEFAULTS[group]) for group in SELECTIONS}
+    if own:
+        del selected["model"]
     rest: list[str] = []
     for override in overrides:
         key, value = _parse(override)
@@ -64,6 +73,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bo
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
     chosen, from_sets = _choose(selected, config_dir)
+    chosen.setdefault("model", [])
     if not absent:
         mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
         models = members("model", config_dir)
@@ -74,6 +84,8 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None, absent: bo
     _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
     _load_families(members("model", config_dir)[name] for name in chosen["model"])
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
+    run.models |= own or {}
+    _check_values(run, config_dir)
     return run, from_sets - (set(chosen["model"]) - set(run.models))
 
 
@@ -210,9 +222,15 @@ def _quoted(override: str, key: str, value: str | None) -> str:
     text = bool(_TEXT_KEYS.search(key))
     plain = value[:1] not in ("\"'" if text else "\"'[{") and not value.startswith("${")
     if plain and value not in ("", "null") and (text or not re.fullmatch(r"[\w.+\-/:@%]*", value, re.A)):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'") if value.endswith("\\") or "'" in value else value
-        return f"{head}='{escaped}'"
+        return f"{head}={_escaped(value)}"
     return override
+
+
+def _escaped(value: str) -> str:
+    """A text as Hydra's grammar reads it between quotes: there, a backslash counts before a quote alone."""
+    if value.endswith("\\") or "'" in value:
+        value = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{value}'"
 
 
 def _check_folder(config_dir: Path | None) -> None:
@@ -254,18 +272,13 @@ def _hydra(overrides: list[str], config_dir: Path | None, root: str = "config") 
     store = ConfigStore.instance()
     for name, cls in SPECS.items():
         store.store(group="spec", name=name, node=cls)
-    search = [f"hydra.searchpath=[file://{_search_path(config_dir)}]"] if config_dir else []
+    search = [f"hydra.searchpath=[{_escaped(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose(root, overrides=overrides + search)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, config_dir)) from error
-
-
-def _search_path(config_dir: Path) -> str:
-    path = str(config_dir.resolve())
-    return path if re.fullmatch(r"[\w./\-]*", path, re.A) else "'" + path.replace("'", "\\'") + "'"
 
 
 def _explain(error: Exception, config_dir: Path | None) -> str:
@@ -319,9 +332,7 @@ def _typed(config: Any, chosen: dict[str, list[str]], config_dir: Path | None) -
                     f"{members(group, config_dir)[name]}: the settings have no type. Begin the file with "
                     f"`# @package {group}s.{name}` and `defaults: [/spec/{group}@_here_, _self_]`."
                 )
-    run: RunSpec = _objects(config, config_dir)
-    _check_values(run, config_dir)
-    return run
+    return _objects(config, config_dir)
 
 
 def _objects(config: Any, config_dir: Path | None) -> Any:

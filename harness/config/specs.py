@@ -27,8 +27,8 @@ class ModelSpec:
     origin: str = MISSING
     """in-house, domestic (China) or international."""
     developer: str = ""
-    checkpoint: str = MISSING
-    """A hub id, a local folder, or "bundled:NAME" for weights in adapters/pocket/."""
+    checkpoint: str = ""
+    """A hub id, a local folder, or "bundled:NAME" for weights in adapters/pocket/; empty for a model without any."""
     revision: str | None = None
     """Hub revision (a commit), so that a run can be repeated."""
     parameters: float | None = None

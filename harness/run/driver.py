@@ -9,6 +9,7 @@ is missing.
 from __future__ import annotations
 
 import heapq
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config.specs import from_json, to_json
+from harness.config.specs import RunSpec, from_json, to_json
 from harness.errors import UserError
 from harness.measure import machine
 from harness.media import thumbnail
@@ -59,7 +60,10 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             "seed": plan.run.seed,
             "config": to_json(plan.run),
             "machine": machine.card() | machine.describe_device(plan.device),
-            "models": {name: model_facts(spec, plan.device) for name, spec in plan.run.models.items()},
+            "models": {
+                name: {**model_facts(spec, plan.device), "object": name in plan.objects}
+                for name, spec in plan.run.models.items()
+            },
             "datasets": {
                 name: {"license": spec.license, "homepage": spec.homepage, "source": spec.source, "split": spec.split}
                 for name, spec in plan.run.datasets.items()
@@ -309,13 +313,42 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
             writers[str(key)].store.fail("failed", reason)
 
 
-def resumed(folder: RunFolder) -> Any:
-    """The settings that a run was started with; raises UserError for those of a version that had others."""
+def finished(folder: RunFolder) -> bool:
+    """Whether every cell has its result and its timings, and the summary tells of all of them."""
+    over = ("complete", "skipped")
+    manifest = folder.manifest()
+    full = manifest["config"]["latency"]["mode"] == "full"
+    for store in map(folder.cell, manifest["cells"]):
+        status = store.outcome()["status"]
+        untimed = full and status == "complete" and not store.timed and store.info()["origin"] != "reference"
+        if status not in over or untimed:
+            return False
+    summary = folder.summary()
+    return summary is not None and all(cell["status"] in over for cell in summary["cells"])
+
+
+FIRST_TO_RESUME = (0, 2)
+"""Runs of versions before this one had fingerprints of another kind: they can be reported, and not gone on with."""
+
+
+def resumed(folder: RunFolder) -> RunSpec:
+    """The settings that a run was started with; raises UserError where it cannot be gone on with."""
     facts = folder.manifest()
-    try:
-        return from_json(facts["config"])
-    except KeyError as error:
+    version = str(facts.get("harness"))
+    reason = ""
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < FIRST_TO_RESUME:
+        reason = "it took the fingerprints of its answers in another way, so they cannot be told from new ones"
+    elif objects := [name for name, model in facts["models"].items() if model.get("object")]:
         raise UserError(
-            f"{folder.path} was begun by harness {facts.get('harness')} and cannot go on with {harness.__version__} "
-            f"({error}). Start a new run; `harness report {folder.name}` still reads the old one."
-        ) from error
+            f"{folder.path}: {', '.join(objects)} was an object of a Python program. The same call of harness.evaluate "
+            f"with run={folder.name!r} goes on with it."
+        )
+    else:
+        try:
+            return from_json(facts["config"])
+        except KeyError as error:
+            reason = str(error)
+    raise UserError(
+        f"{folder.path} was begun by harness {version} and cannot go on with {harness.__version__}: {reason}. "
+        f"Start a new run; `harness report {folder.name}` still reads the old one."
+    )

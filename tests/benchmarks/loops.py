@@ -26,10 +26,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.adapter import Adapter
 from harness.adapters.open_clip import OpenClip
 from harness.adapters.transformers.chat import ChatModel
-
-from harness.adapter import Adapter
 from harness.records import Answer
 
 ROOT = Path(__file__).parents[2]

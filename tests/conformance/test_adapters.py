@@ -6,11 +6,11 @@ import io
 
 import numpy as np
 import pytest
-from harness.adapters.open_clip import OpenClipSpec
-from harness.adapters.transformers import TransformersSpec
 from tiny_models import FAMILIES
 
 from harness.adapter import Adapter, routes_of
+from harness.adapters.open_clip import OpenClipSpec
+from harness.adapters.transformers import TransformersSpec
 from harness.clock import Clock, HostTimer
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request

@@ -9,6 +9,7 @@ import pytest
 import tiny_chat
 import tiny_dual
 import tiny_prompted
+
 from harness.adapters.open_clip import OpenClipCoCa, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
 from harness.adapters.transformers.chat import ChatModel, QwenOmni
@@ -16,7 +17,6 @@ from harness.adapters.transformers.decoding import count_tokens
 from harness.adapters.transformers.dual import Clap
 from harness.adapters.transformers.labels import UNKNOWN, LabelAnswers
 from harness.adapters.transformers.prompted import Blip, Git
-
 from harness.clock import Clock, HostTimer
 from harness.errors import SampleError
 from harness.records import Media, Request

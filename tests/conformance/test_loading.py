@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tiny_chat
 import tiny_dual
+
 from harness.adapters.open_clip import OpenClip, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
 from harness.adapters.transformers.chat import ChatModel
 from harness.adapters.transformers.dual import TransformersDual
 from harness.adapters.transformers.prompted import Git
-
 from harness.clock import Clock
 from harness.errors import UserError
 from harness.records import Media, Request

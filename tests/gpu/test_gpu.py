@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from harness.adapters.fusion import FusionSpec
 from harness.adapters.open_clip import OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
-
 from harness.clock import Clock, CudaTimer
 from harness.measure import machine
 

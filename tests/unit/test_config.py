@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from harness.adapters.transformers import TransformersSpec
 
+from harness.adapters.transformers import TransformersSpec
 from harness.config.compose import CONF, compose, members
 from harness.config.specs import ModelSpec, from_json, to_json
 from harness.errors import UserError

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.adapters.fusion import FusionSpec
 
 from harness.adapter import Embeds, Explains, Generates, Ranks
+from harness.adapters.fusion import FusionSpec
 from harness.clock import Clock
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from harness.adapters.fusion.adapter import FusionAdapter  # noqa: E402
 from harness.adapters.fusion.config import FusionConfig  # noqa: E402
 from harness.adapters.fusion.model import FUSIONS, FusionModel  # noqa: E402
 from harness.adapters.fusion.processing import sound_to_frames, texts_to_ids  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-
 from harness.pocket.teaching.tokenizer import build_tokenizer, normalise  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -261,7 +261,6 @@ def tiny_backbones(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("image", ["folder", "timm"])
 def test_the_base_size_trains_around_published_backbones_and_loads_without_them(tmp_path, image, monkeypatch):
     from harness.adapters.fusion.training import Fusion
-
     from harness.train.loop import Schedule, train
 
     sources = tiny_backbones(tmp_path / "backbones")
@@ -288,6 +287,7 @@ def test_the_base_size_trains_around_published_backbones_and_loads_without_them(
 
 def test_pretrained_backbone_weights_are_what_training_begins_with(tmp_path):
     import transformers as t
+
     from harness.adapters.fusion.training import Fusion
 
     sources = tiny_backbones(tmp_path)

@@ -28,6 +28,7 @@ HEAVY = ("torch", "transformers", "pandas", "hydra", "omegaconf", "open_clip", "
 STOREYS = (
     ("__main__",),
     ("cli",),
+    ("api",),
     ("run", "analysis"),
     ("tasks", "adapters"),
     ("train",),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.tasks.captioning import Captioning
 
 from harness.config.specs import CaptioningSpec
 from harness.errors import UserError
@@ -19,6 +18,7 @@ from harness.metrics import java, meteor
 from harness.metrics.tokenise import caption_tokeniser
 from harness.records import Record
 from harness.task import Scoring
+from harness.tasks.captioning import Captioning
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
 needs_oracle = pytest.mark.skipif(not ORACLES.is_dir(), reason="the COCO oracle captions are not on this machine")

@@ -6,7 +6,6 @@ import random
 from dataclasses import replace
 
 from harness.adapters.transformers import TransformersSpec
-
 from harness.config.specs import RunSpec
 from harness.data import draw
 from harness.data.draw import by_length

@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from harness.adapters.open_clip import OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
-
 from harness.clock import Clock
 from harness.pocket.scenes import POSITIONS, render
 from harness.pocket.teaching import lessons as lessons
@@ -85,8 +85,9 @@ def test_cell_words_name_what_stands_in_each_cell():
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "internvl", "smolvlm"])
 def test_training_sees_a_packed_question_as_evaluation_sees_it_alone(family, tower):
-    from harness.adapters.pocket.chat_training import ChatTraining
     from PIL import Image
+
+    from harness.adapters.pocket.chat_training import ChatTraining
 
     torch.manual_seed(0)
     training = ChatTraining(tower, family)

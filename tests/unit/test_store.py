@@ -147,8 +147,8 @@ def test_an_unknown_run_is_told_the_nearest(tmp_path):
 
 def test_a_run_of_a_version_with_other_settings_cannot_go_on_and_says_so(tmp_path):
     folder = RunFolder.create(tmp_path, "old")
-    write_json(folder.path / "run.json", {"harness": "0.0.1", "config": {"spec": "painting"}})
-    with pytest.raises(UserError, match=r"begun by harness 0\.0\.1 .*'painting'"):
+    write_json(folder.path / "run.json", {"harness": "0.3.0", "models": {}, "config": {"spec": "painting"}})
+    with pytest.raises(UserError, match=r"begun by harness 0\.3\.0 .*'painting'"):
         resumed(folder)
 
 
@@ -158,3 +158,10 @@ def test_json_is_replaced_whole(tmp_path):
     with pytest.raises(ValueError, match="Out of range"):
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_run_of_the_first_version_cannot_go_on_and_is_told_so_in_a_sentence(tmp_path):
+    folder = RunFolder.create(tmp_path, "first")
+    write_json(folder.path / "run.json", {"harness": "0.1.0", "models": {}, "config": {"spec": "run"}})
+    with pytest.raises(UserError, match=r"begun by harness 0\.1\.0 .*fingerprints.*still reads the old one\.$"):
+        resumed(folder)

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness.tasks.vqa import Vqa
 
 from harness.adapter import Adapter
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
@@ -19,6 +18,7 @@ from harness.records import Answer, Media, Route, Sample
 from harness.run import worker
 from harness.run.messages import Answered, CellJob, Died, Event, Failed, Job, Shrunk
 from harness.run.plan import auto_batch_size
+from harness.tasks.vqa import Vqa
 
 WORDING = {"en": "{question}"}
 

@@ -25,6 +25,7 @@ class InlineEngine:
 
     def run(self, job: Job) -> Generator[Event]:
         """The job's events, each with the remark that it ran in this process where figures are in it."""
+        self.adapter.spec = job.model  # with its dtype resolved, as any adapter has it
         for event in worker.run(job, lambda: self.stopping, self.adapter):
             match event:
                 case CellEnded(_, _, _, note):

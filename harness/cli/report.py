@@ -1,0 +1,45 @@
+"""`harness report`: score runs again from their records, and rebuild or join their reports."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harness.cli.places import results_and_names
+from harness.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("report", help="score runs again and rebuild, or join, their reports")
+    parser.add_argument("words", nargs="+", metavar="RUN", help="a run's name or folder; results_dir=DIR")
+    parser.add_argument("--lang", choices=("en", "zh"), default=None, help="the report's language")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write it (default: into the run)")
+    parser.set_defaults(command=report)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Carry the command out; returns the exit status."""
+    from harness import report
+    from harness.analysis import summary
+    from harness.store.files import write_json
+    from harness.store.runs import SUMMARY, RunFolder
+
+    results, names = results_and_names(arguments.words)
+    if not names:
+        raise UserError("Which run? `harness list runs` names the runs there are.")
+    folders = [RunFolder.open(results, name) for name in dict.fromkeys(names)]
+    language = arguments.lang or folders[0].manifest()["config"]["report"]["language"]
+    built = []
+    with ExitStack() as stack:
+        for folder in folders:
+            writing = folder.writable or arguments.out is None  # a report elsewhere needs no more than to read
+            stack.enter_context(folder.at_work() if writing else folder.being_read())
+            built.append(summary.build(folder))
+            if writing:
+                write_json(folder.path / SUMMARY, built[-1])
+        out = report.write([folder.path for folder in folders], arguments.out, language, summaries=built)
+    print(out / "report.html")
+    return 0

@@ -1,0 +1,32 @@
+"""`harness score`: metrics for predictions that were made elsewhere; no model, only files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("score", help="metrics for predictions made elsewhere: no model, only files")
+    parser.add_argument("task", metavar="TASK", help="vqa, captioning, classification or retrieval")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="JSON lines; retrieval: .npz")
+    parser.add_argument("--references", type=Path, metavar="FILE", help="JSON lines")
+    parser.add_argument("--metric", nargs="+", action="extend", default=[], metavar="NAME", help="only these")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="how texts are tokenised")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=score)
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Carry the command out; returns the exit status."""
+    import json
+
+    from harness.analysis.score_files import render, score_files
+
+    found = score_files(
+        arguments.task, arguments.predictions, arguments.references, arguments.metric, arguments.language
+    )
+    print(json.dumps(found, ensure_ascii=False, indent=1) if arguments.json else render(found))
+    return 0

@@ -1,0 +1,89 @@
+"""What can change an answer is in a cell's fingerprint; what cannot is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.adapter import Adapter
+from harness.run import fingerprint
+from harness.run.fingerprint import class_digest, source_digest, sources_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def modules_of_models() -> list[str]:
+    """The modules of all adapters that conf/model names."""
+    texts = [path.read_text("utf-8") for path in sorted((ROOT / "conf" / "model").glob("*.yaml"))]
+    return sorted({match.rpartition(".")[0] for text in texts for match in re.findall(r"^_target_: (\S+)", text, re.M)})
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """Pretends that a file has other contents: only its digest is another."""
+    digest = fingerprint._file_digest
+
+    def edit(name: str) -> None:
+        path = ROOT / name
+        assert path.is_file()
+        monkeypatch.setattr(
+            fingerprint, "_file_digest", lambda file: digest(file) + "*" if file.samefile(path) else digest(file)
+        )
+
+    return edit
+
+
+def changed(edit, name: str) -> set[str]:
+    """The adapters' modules whose digests change when a file is edited."""
+    before = {module: source_digest(module) for module in modules_of_models()}
+    edit(name)
+    return {module for module, digest in before.items() if source_digest(module) != digest}
+
+
+def test_an_edit_of_what_the_clip_families_share_changes_both_and_no_other(edited):
+    found = changed(edited, "adapters/dual.py")
+    assert found == {"harness.adapters.open_clip", "harness.adapters.transformers.dual"}
+
+
+def test_an_edit_of_one_family_changes_that_family_alone(edited):
+    assert changed(edited, "adapters/transformers/chat.py") == {"harness.adapters.transformers.chat"}
+
+
+def test_an_edit_of_a_helper_that_is_imported_late_counts(edited):
+    assert changed(edited, "adapters/fusion/backbones.py") == {"harness.adapters.fusion.adapter"}
+
+
+@pytest.mark.parametrize("name", ["harness/data/hub.py", "harness/run/worker.py", "harness/records.py"])
+def test_an_edit_of_the_engine_changes_no_family(edited, name):
+    assert changed(edited, name) == set()
+
+
+def test_the_pocket_data_are_what_makes_them_and_no_lesson_of_theirs():
+    names = set(sources_of("harness.pocket.samples"))
+    assert {"harness.pocket.scenes", "harness.pocket.text", "harness.pocket.speech"} <= names
+    assert not any("teaching" in name for name in names)
+
+
+def test_an_adapter_of_ones_own_counts_with_what_it_imports_from_beside_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_model.py").write_text("import json\nimport own_helper\n")
+    (tmp_path / "own_helper.py").write_text("x = 1\n")
+    assert set(sources_of("own_model")) == {"own_model", "own_helper"}
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("")
+    (tmp_path / "own_package" / "model.py").write_text("from . import layers\nfrom .parts import eye\n")
+    (tmp_path / "own_package" / "layers.py").write_text("import torch\n")
+    (tmp_path / "own_package" / "unused.py").write_text("")
+    (tmp_path / "own_package" / "parts").mkdir()
+    (tmp_path / "own_package" / "parts" / "__init__.py").write_text("")
+    assert set(sources_of("own_package.model")) == {
+        "own_package", "own_package.model", "own_package.layers", "own_package.parts"
+    }  # fmt: skip
+
+
+def test_a_class_whose_source_nobody_has_kept_is_like_no_other():
+    typed = type("Typed", (Adapter,), {"__module__": "typed_into_an_interpreter"})
+    assert class_digest(typed) != class_digest(typed)
+    assert class_digest(typed).startswith("unknown")

@@ -22,11 +22,11 @@ Route = Literal["embed", "rank", "generate"]
 Origin = Literal["in-house", "domestic", "international", "reference"]
 
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
-"""Whose a row of a report is: ours, a model made in China, one made elsewhere, or a reference that no model gave."""
+"""The origins of a report's rows: our own model, one made in China, one made elsewhere, or a row without a model."""
 ABLATIONS = ("none", "text", "image", "audio", "shuffled-text", "shuffled-image", "shuffled-audio")
 """What a run may take out of its samples, or exchange for another sample's. `text` is the question."""
 EXAMPLES = 100
-"""Samples of each cell of which a report looks at the records, and the driver keeps thumbnails."""
+"""So many samples of each cell are looked at for a report; the driver keeps thumbnails of the same ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,9 +145,9 @@ class Record:
     answer: str | None = None
     """Generated text, or the choice with the highest score; None after an error."""
     scores: tuple[float, ...] | None = None
-    """By choice, as ranked; larger is likelier."""
+    """A score for each choice, where choices were scored; larger is likelier."""
     retrieval: Mapping[str, Any] | None = None
-    """Of a retrieval query: direction, rank, the first ids, positives."""
+    """What became of a retrieval query: its direction, its rank, the first ids, the positives."""
     tokens_out: int | None = None
     error: str | None = None
     """Why there is no answer: kind, message, file and row."""

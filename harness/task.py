@@ -96,12 +96,12 @@ class Gallery:
     """The two sides of a retrieval cell: each unique image and text once."""
 
     images: Mapping[str, Request]
-    """Image id -> request."""
+    """What is embedded of each image, by the image's id."""
     texts: Mapping[str, Request]
     text_image: Mapping[str, str]
-    """Text id -> the image it belongs to."""
+    """The image that each text belongs to, by the text's id."""
     clusters: Mapping[str, str] = field(default_factory=dict)
-    """Image id -> cluster."""
+    """The cluster of each image, by the image's id."""
 
 
 class GalleryTask(Task):
@@ -117,11 +117,11 @@ class GalleryTask(Task):
 
     @abstractmethod
     def rank(self, gallery: Gallery, images: np.ndarray, texts: np.ndarray) -> list[Record]:
-        """One record a query, both ways, from float32 [n, d] and [m, d]; a row of NaN is an item that failed."""
+        """A record for each query, in both directions, from vectors float32 [n, d] and [m, d]; a row of NaN failed."""
 
 
 def make_task(target: str, spec: TaskSpec) -> Task:
-    """The task that a config names; raises UserError where there is no such class, or where it is no task."""
+    """The task that a config names; raises UserError where the class is absent or is not a task."""
     return load_class(target, Task)(spec)  # pyright: ignore[reportAbstractUsage] - a subclass of it
 
 

@@ -113,8 +113,10 @@ def _software() -> Iterator[Finding]:
 
 
 def _requirements() -> dict[str, list[tuple[str, str]]]:
-    """By extra ("" the package itself): what it needs as (name, least version), from the installed package's own
-    metadata, or from pyproject.toml where it runs from a checkout."""
+    """What each extra needs, as (name, least version); the package's own needs stand under "".
+
+    They are read from the installed package's metadata, or from pyproject.toml where it runs from a checkout.
+    """
     project = CONF.parent / "pyproject.toml"
     if project.is_file():
         told = tomllib.loads(project.read_text("utf-8"))["project"]
@@ -131,7 +133,7 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
 
 
 def _lack(name: str, least: str) -> str:
-    """The requirement, where it is not met."""
+    """The requirement in words where it is not met; empty where it is."""
     found = machine.version(name)
     if found is not None and _release(found) >= _release(least):
         return ""
@@ -227,7 +229,7 @@ def _data() -> Iterator[Finding]:
     if base and Path(base).expanduser().is_dir():
         yield Finding("data folder", "ok", f"HARNESS_DATA={base}")
     else:
-        found = f"HARNESS_DATA={base} is no folder" if base else "HARNESS_DATA is not set"
+        found = f"HARNESS_DATA={base} is not a folder" if base else "HARNESS_DATA is not set"
         todo = "For data sets of your own: set it to their folder, or say data_dir=DIR. Pocket data need none."
         yield Finding("data folder", "lacking", found, todo)
 

@@ -66,7 +66,7 @@ def _model(spec: ModelSpec) -> str:
     if folder_of(spec.checkpoint).exists():
         return f"is here: {spec.checkpoint}"
     if spec.checkpoint.count("/") != 1 or spec.checkpoint.startswith((".", "/", "~")):
-        raise UserError(f"'{spec.checkpoint}' is no hub id, and no such folder is here.")
+        raise UserError(f"'{spec.checkpoint}' is neither a hub id ('owner/name') nor a folder that is here.")
     from huggingface_hub import snapshot_download
 
     return snapshot_download(spec.checkpoint, revision=spec.revision, ignore_patterns=list(UNSAFE))

@@ -31,7 +31,7 @@ LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
 _NAME = re.compile(r"[\w+:@%-]+")
-"""Of a member: Hydra takes a point, a space or a comma in it for something else."""
+"""The name of a member. Hydra takes a point, a space or a comma in it for something else."""
 _FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
@@ -158,7 +158,7 @@ def _parse(override: str) -> tuple[str, str | None]:
     key, sign, value = override.partition("=")
     if not sign or not key:
         raise UserError(
-            f"'{override}' is no setting: write key=value (task=vqa, limit=100) or ~models.NAME to leave one out."
+            f"'{override}' is not a setting: write key=value (task=vqa, limit=100) or ~models.NAME to leave one out."
         )
     return key.lstrip("+"), value
 
@@ -246,7 +246,7 @@ def _check_headers(chosen: dict[str, list[str]], config_dir: Path | None) -> Non
             own = config_dir is not None and found[name].is_relative_to(config_dir)
             if own and not _NAME.fullmatch(name):
                 raise UserError(
-                    f"{found[name]}: '{name}' is no name, which has letters, digits, - and _. Rename the file."
+                    f"{found[name]}: '{name}' cannot be a name: names have letters, digits, - and _. Rename the file."
                 )
             header = f"# @package {group}s.{name}"
             if own and found[name].read_text("utf-8").lstrip().split("\n")[0].rstrip() != header:
@@ -353,11 +353,11 @@ def _objects(config: Any, config_dir: Path | None) -> Any:
 
 
 def _check_values(run: RunSpec, config_dir: Path | None) -> None:
-    """What types alone cannot say."""
+    """Check what types alone cannot say."""
     for name, spec in run.models.items():
         file = members("model", config_dir).get(name, name)
         if not isinstance(spec, ModelSpec):
-            raise UserError(f"{file}: models.{name} is no model. `# @package models.{name}` must stand at its top.")
+            raise UserError(f"{file}: models.{name} is not a model. `# @package models.{name}` must stand at its top.")
         if spec.origin not in MODEL_ORIGINS:
             raise UserError(f"{file}: origin '{spec.origin}' is unknown. {nearest(spec.origin, MODEL_ORIGINS)}")
         if spec.prompt not in run.prompts:
@@ -371,7 +371,7 @@ def _check_values(run: RunSpec, config_dir: Path | None) -> None:
     if run.latency.mode not in (modes := ("off", "quick", "full")):
         raise UserError(f"latency.mode={run.latency.mode} is unknown. {nearest(run.latency.mode, modes)}")
     if run.run is not None and (not run.run.strip() or run.run in (".", "..") or re.search(r"[/\\\0]", run.run)):
-        raise UserError(f"run={run.run!r} is no name for a folder.")
+        raise UserError(f"run={run.run!r} cannot be the name of a folder.")
     for key in ("limit", "batch_size"):
         value = getattr(run, key)
         if value is not None and value < 1:

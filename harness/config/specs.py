@@ -44,15 +44,15 @@ class ModelSpec:
     dtype: str = "auto"
     """float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, float32 elsewhere."""
     batch_size: int | None = None
-    """None: the engine's."""
+    """The most requests in one call of the adapter; None: the run's batch_size."""
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
-    """For adapters without a spec class of their own: keyword arguments of the constructor after `spec`."""
+    """Keyword arguments of the adapter's constructor after `spec`, for adapters without a spec class of their own."""
 
 
 @dataclass
 class TaskSpec:
-    """One task."""
+    """What every task has."""
 
     _target_: str = MISSING
     max_new_tokens: int = 32
@@ -60,10 +60,10 @@ class TaskSpec:
 
 @dataclass
 class CaptioningSpec(TaskSpec):
-    """Captioning."""
+    """The captioning task."""
 
     meteor: bool = True
-    """English METEOR too, where Java and pycocoevalcap are installed; false spares starting its program."""
+    """Whether METEOR is computed for English captions where Java and pycocoevalcap are installed: it takes seconds."""
 
 
 @dataclass
@@ -82,20 +82,20 @@ class DatasetSpec:
     revision: str | None = None
     split: str = "test"
     train_split: str = ""
-    """Where the prior reference row is counted; empty where the data set has no other split."""
+    """The split on which the prior reference row is counted; empty where the data set has no other split."""
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """jsonl: split name -> `where` filter."""
+    """jsonl: by the name of a split, the filter (as in `where`) that its rows pass."""
     columns: dict[str, Any] = field(default_factory=dict)
-    """Sample field (id, cluster, image, audio, question, references, choices) -> column, or list of columns, or a
-    template with {column}; "{language}" in a column's name is replaced first."""
+    """By the sample's field (id, cluster, image, audio, question, references, choices): the column, a list of columns,
+    or a template with {column}; "{language}" in a column's name is replaced first."""
     slices: dict[str, str] = field(default_factory=dict)
-    """Slice name -> column."""
+    """By the name of a slice, the column that it is read from."""
     where: dict[str, Any] = field(default_factory=dict)
-    """Column -> value or list of values to keep."""
+    """By column, the value or the list of values whose rows are kept."""
     values: dict[str, dict[Any, Any]] = field(default_factory=dict)
-    """Column -> {value: replacement}."""
+    """By column, what stands in the place of a value."""
     labels: dict[str, list[str]] = field(default_factory=dict)
-    """Language -> the closed label set."""
+    """By language, the closed set of labels."""
     prior_by: str = ""
     """The slice by which the prior is counted, such as category."""
     metric: str = ""
@@ -110,19 +110,19 @@ class PromptSpec:
 
     vqa: dict[str, str] = MISSING
     vqa_closed: dict[str, str] = MISSING
-    """With the data set's closed answers, such as yes and no, listed in {choices}."""
+    """For data sets with closed answers, such as yes and no, which are listed in {choices}."""
     vqa_choices: dict[str, str] = MISSING
-    """With options of the sample's own, lettered line by line in {choices}."""
+    """For samples with options of their own, lettered line by line in {choices}."""
     captioning: dict[str, str] = MISSING
     classification: dict[str, str] = MISSING
-    """Asking a generating model to choose a label."""
+    """Asks a model that generates to choose a label."""
     image_labels: dict[str, list[str]] = MISSING
     """Texts that stand for a label when images are embedded; several are averaged."""
     audio_labels: dict[str, list[str]] = MISSING
     answer: dict[str, str] = MISSING
     """The text that stands for one of a closed set's answers when a question is answered by embedding."""
     choice: dict[str, str] = MISSING
-    """The same for an option of the sample's own, which says it all."""
+    """The text that stands for an option of the sample's own, which needs no question beside it."""
 
 
 @dataclass
@@ -140,18 +140,18 @@ class EngineSpec:
 
 @dataclass
 class LatencySpec:
-    """How latency is measured, apart from quality (harness/latency.py)."""
+    """How latency is measured, apart from quality (harness/measure/latency.py)."""
 
     mode: str = "quick"
     """off; quick (batch 1 after the quality pass); or full (a fresh process for each cell)."""
     warmups: int = 3
-    """Timings thrown away; in a full pass at most so many, fewer once they are steady."""
+    """How many timings are thrown away first; in a full pass at most so many, fewer once they are steady."""
     samples: int = 36
-    """Timings of single units; 36 is the least that allows a p90, 72 a p95, 368 a p99."""
+    """How many timings there are; 36 is the least that allows a p90, 72 a p95, 368 a p99."""
     seconds: float = 30.0
-    """At most this long: quick, for a model over all its cells; full, for each part of a cell's pass."""
+    """The longest that timing may take: quick, for a model over all its cells; full, for each part of a cell's pass."""
     fixed_tokens: int = 0
-    """A full pass also times answers of exactly so many tokens; 0: not."""
+    """A full pass also times answers of exactly so many tokens; 0: it does not."""
 
 
 @dataclass
@@ -175,11 +175,11 @@ class RunSpec:
     latency: LatencySpec = field(default_factory=LatencySpec)
     report: ReportSpec = field(default_factory=ReportSpec)
     limit: int | None = None
-    """Samples a data set, drawn as whole clusters; None: all."""
+    """The most samples of each data set, drawn as whole clusters; None: all."""
     batch_size: int | None = None
-    """None ("auto"): the largest that fits, from 64 (or 256 embeddings) on a GPU and 32 elsewhere by halves."""
+    """None ("auto"): the largest that fits: on a GPU 64 (or 256 embeddings), elsewhere 32, halved until memory does."""
     ablate: list[str] = field(default_factory=lambda: ["none"])
-    """Each cell once for each of these: none (as it is); without image, audio or text (the question); or with another
+    """Each cell is asked once for each of these: none (as it is); without image, audio or text (the question); or with another
     sample's: shuffled-image, shuffled-audio, shuffled-text."""
     seed: int = 0
     device: str = "auto"
@@ -201,7 +201,7 @@ class Schedule:
     """Steps of linear warm-up, before the cosine to `final` x learning_rate at the last step."""
     final: float = 0.02
     weight_decay: float = 0.02
-    """On matrices only; biases, norms and embeddings of one dimension are left alone."""
+    """It acts on matrices only; biases, norms and embeddings of one dimension are left alone."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     accumulate: int = 1
@@ -230,7 +230,7 @@ class RecipeSpec:
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the class."""
     needs: dict[str, str] = field(default_factory=dict)
-    """Argument -> what the model begins with: another recipe (trained first), "bundled:NAME" or a checkpoint's folder.
+    """By argument, what the model begins with: another recipe (trained first), "bundled:NAME", a checkpoint's folder.
     The class is given the folder."""
     publish: bool = True
     """False for a stage that only others begin with."""
@@ -243,7 +243,7 @@ class TrainingSpec:
     recipes: dict[str, Any] = field(default_factory=dict)
     """Those named, and those they need."""
     seed: int | None = None
-    """In place of the recipes' own; another seed is trained in a folder of its own, NAME-seed-N."""
+    """Takes the place of the recipes' own; another seed is trained in a folder of its own, NAME-seed-N."""
     device: str = "auto"
     """cpu, or auto: whatever accelerate finds."""
     work_dir: str | None = None

@@ -76,7 +76,7 @@ def begin(plan: Plan, folder: RunFolder) -> None:
 
 
 def _priors(plan: Plan) -> dict[str, CellGroup]:
-    """Key -> group of the prior reference rows."""
+    """The groups in which there is a prior reference row, by the key of its cell."""
     return {f"prior/{group.name}": group for group in plan.datasets if next(_prior(plan, group), None)}
 
 
@@ -85,7 +85,7 @@ def _prior(plan: Plan, group: CellGroup) -> Iterator[Record]:
 
 
 def _without_models(plan: Plan, folder: RunFolder) -> None:
-    """Write what needs no model and is not there yet: what is skipped, the prior's rows, copies of pictures."""
+    """Write what needs no model and is not there yet: skipped cells, the prior's records, thumbnails."""
     for key, cell in plan.cells.items():
         if cell.reason:
             store = folder.cell(key)
@@ -192,12 +192,15 @@ def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWri
 
 
 MOST_DEATHS = 20
-"""Worker processes that may die in a row, without an answer between, before their model is given up."""
+"""So many processes of a worker may die in a row, with no answer between them, before its model is given up."""
 
 
 def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
-    """Run a job to its end. A process that dies at work is started again, and the batch it died of asked one by one, so
-    that a sample which kills costs that sample; one that dies twice loading, or again and again, fails the model."""
+    """Run a job to its end.
+
+    A process that dies at work is started again, and the batch it died of is asked one by one, so that a sample which
+    kills costs that sample alone. A process that dies twice while it loads, or again and again, fails the model.
+    """
     attempt: Job | None = job
     deaths = loading_deaths = 0
     while attempt is not None:
@@ -248,9 +251,11 @@ def _time(engine: Engine, job: Job, store: CellStore, progress: Progress) -> Non
 
 
 def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job | None:
-    """The job that is left after its process died: the batch in hand cut into single items, a single one tried once
-    more (something else may have ended the process) and then given up. Nothing is prepared ahead any more, so that it
-    is the batch in hand that a process dies of."""
+    """The job that is left after its process died; None where nothing is.
+
+    The batch in hand is cut into single items. A single item is tried once more, as something else may have ended the
+    process, and then given up. Nothing is prepared ahead any more, so that a process dies of the batch in hand.
+    """
     cells: list[CellJob] = []
     found = False
     for cell in job.cells:
@@ -288,7 +293,7 @@ def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
 
 
 def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
-    """One event to where it belongs."""
+    """Bring one event to where it belongs: to the cell's writer, and to the person."""
     match event:
         case Loaded(seconds):
             progress.say(f"{job.name}: loaded in {seconds:.1f} s")

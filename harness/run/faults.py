@@ -17,11 +17,11 @@ _PASSING = {"ConnectionError", "TimeoutError", "Timeout", "TimeoutException", "N
 
 
 class DeviceLost(BaseException):
-    """The device answers this process no more; the message is the error's."""
+    """The device does not answer this process any more; the message is that of the library's error."""
 
 
 def describe(error: BaseException) -> str:
-    """One line for people: the message of an error that was written for them, else its kind before it."""
+    """An error in one line: its message, and before it its kind unless the message was written for people."""
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, UserError | SampleError) else f"{type(error).__name__}: {text}"
 
@@ -54,7 +54,7 @@ def caught(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def without_frames(error: Exception) -> Exception:
-    """The error without the frames that it came through: they would keep the tensors of the call that failed."""
+    """The same error without the frames it came through, which would keep the tensors of the failed call alive."""
     step: BaseException | None = error
     while step is not None and step.__traceback__ is not None:
         traceback.clear_frames(step.__traceback__)

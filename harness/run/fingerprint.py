@@ -25,7 +25,7 @@ from harness.run.messages import CellJob
 from harness.targets import find_module
 
 FOLLOWED = ("harness.adapters", "harness.tasks", "harness.pocket")
-"""Packages of ours whose source can change an answer. What the engine itself does never does, or is tested to."""
+"""Packages of ours whose source can change an answer. The engine must not change any, and the tests see to that."""
 
 
 def fingerprint(
@@ -69,7 +69,7 @@ def _file_digest(path: Path) -> str:
 
 
 def weights_digest(spec: ModelSpec) -> str:
-    """Of a local folder, its files' sha256; of a hub id, the id and the commit in the cache; "none" without weights."""
+    """The digest of a local folder's files, or a hub id with its commit in the cache; "none" without weights."""
     if not spec.checkpoint:
         return "none"
     folder = folder_of(spec.checkpoint)
@@ -86,7 +86,7 @@ def weights_digest(spec: ModelSpec) -> str:
 
 
 def data_digest(spec: DatasetSpec, data_dir: str | None) -> str:
-    """Of a data file, its sha256; of generated data, its generator's source; of a hub's, its revision."""
+    """The sha256 of a data file, the digest of a generator's source, or a hub id with its revision."""
     if spec.source == "jsonl":
         return _file_digest(data.data_file(spec, data_dir))
     if spec.source == "pocket":
@@ -95,7 +95,7 @@ def data_digest(spec: DatasetSpec, data_dir: str | None) -> str:
 
 
 def class_digest(adapter: type) -> str:
-    """The digest of an adapter's source; of a class that was typed into an interpreter, of its own lines.
+    """The digest of an adapter's source: of its module, or of its own lines where it was typed into an interpreter.
 
     Where Python cannot find the source, the digest is one that no other run has, so that nothing goes on from it.
     """

@@ -183,7 +183,7 @@ class GalleryItems(Items):
                 errors[ids[i]] = describe(outcome)
             else:
                 rows[i] = outcome
-        return Embedded(key, self._side(extent[0]), ids, rows, errors, seconds)
+        return Embedded(cell=key, side=self._side(extent[0]), ids=ids, rows=rows, errors=errors, seconds=seconds)
 
     def timed_units(self) -> list[TimedUnit]:
         images = self.sides[0]
@@ -221,7 +221,8 @@ class GalleryItems(Items):
 
     def lost(self, key: str, item: int, reason: str) -> Embedded:
         name, _ = self._named[item]
-        return Embedded(key, self._side(item), [name], np.zeros((1, 0), np.float32), {name: reason}, 0.0)
+        rows = np.zeros((1, 0), np.float32)
+        return Embedded(cell=key, side=self._side(item), ids=[name], rows=rows, errors={name: reason}, seconds=0.0)
 
     def close(self, store: CellStore) -> str:
         """Rank every query against the gallery, if all of its vectors are there."""

@@ -33,7 +33,7 @@ class CellJob:
     ablate: str
     """One of harness.records.ABLATIONS."""
     seed: int
-    """What a shuffling ablation is drawn with."""
+    """A shuffling ablation is drawn with it."""
     indices: tuple[int, ...] | None
     """Positions in the data set of the samples, in the order in which they are asked; None: all, in its own."""
     batches: tuple[Extent, ...]
@@ -48,7 +48,7 @@ class Job:
 
     name: str
     model: ModelSpec
-    """With dtype resolved."""
+    """Its settings; the dtype is resolved, never "auto"."""
     prompt: PromptSpec
     device: str
     cells: tuple[CellJob, ...]
@@ -85,8 +85,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of one batch of one side of a gallery; a row of NaN failed, for the reason in `errors`. Rows have width 0
-    while no item has been embedded yet."""
+    """Vectors of one batch of one side of a gallery, float32 [n, d].
+
+    A row of NaN is an item that failed, for the reason in `errors`. Rows have width 0 while no item has been embedded.
+    """
 
     cell: str
     side: Literal["image", "text"]

@@ -31,7 +31,7 @@ BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
 CUDA_EMBED_BATCH = 256
 """An embedding keeps no state of its own on the device, so more of them fit than answers."""
 MEMORY_SHARE = 0.8
-"""Of the device's memory that weights may take: the rest is for activations."""
+"""The share of the device's memory that weights may take: the rest is for activations."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _unable(
 
 
 def group_info(plan: Plan, group: CellGroup) -> dict[str, Any]:
-    """What cell.json says of a cell's task and data, model or no model."""
+    """What cell.json says of a cell's task and data, with a model or without."""
     dataset = plan.datasets[group]
     scoring = Scoring(group.language, dataset.labels, dataset.metric)
     return {

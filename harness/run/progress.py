@@ -58,7 +58,7 @@ class Progress:
             self.say(f"{key}: timing")
 
     def advance(self, items: int) -> None:
-        """That many more items are on disk."""
+        """Count items that have come to be on disk."""
         with self._counting:
             self._done += items
             self._fresh += items

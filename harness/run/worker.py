@@ -94,7 +94,8 @@ def open_dataset(cell: CellJob, task_name: str, data_dir: str | None) -> Dataset
 
 def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> CellRunner:
     task = make_task(cell.task._target_, cell.task)
-    return CellRunner(adapter, clock, job, cell, task, open_dataset(cell, task.name, job.data_dir))
+    dataset = open_dataset(cell, task.name, job.data_dir)
+    return CellRunner(adapter, clock, job=job, cell=cell, task=task, dataset=dataset)
 
 
 def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:

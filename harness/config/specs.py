@@ -177,10 +177,10 @@ class RunSpec:
     limit: int | None = None
     """The most samples of each data set, drawn as whole clusters; None: all."""
     batch_size: int | None = None
-    """None ("auto"): the largest that fits: on a GPU 64 (or 256 embeddings), elsewhere 32, halved until memory does."""
+    """None ("auto"): begins with 64 (or 256 embeddings) on a GPU, with 32 elsewhere, halved until they fit."""
     ablate: list[str] = field(default_factory=lambda: ["none"])
-    """Each cell is asked once for each of these: none (as it is); without image, audio or text (the question); or with another
-    sample's: shuffled-image, shuffled-audio, shuffled-text."""
+    """Each cell is asked once for each of these: none (as it is); without image, audio or text (the question); or with
+    another sample's: shuffled-image, shuffled-audio, shuffled-text."""
     seed: int = 0
     device: str = "auto"
     """cuda, mps, cpu, or auto: the first of these that is there."""

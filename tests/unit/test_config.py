@@ -190,8 +190,8 @@ def test_a_model_of_a_set_that_a_setting_brings_here_is_composed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", " ", "../x", "a\\b"])
-def test_a_run_name_that_is_no_name_for_a_folder_is_refused(name):
-    assert "is no name for a folder" in refused(f"run={name}")
+def test_a_run_whose_name_cannot_be_a_folders_is_refused(name):
+    assert "cannot be the name of a folder" in refused(f"run={name}")
 
 
 def test_package_headers_match_the_files_names():

@@ -80,7 +80,7 @@ def test_a_file_whose_name_is_no_name_is_told_so(mine, name):
     file.write_text(MINE.replace("models.mine", f"models.{name}"))
     with pytest.raises(UserError) as raised:
         settings("model=all", config_dir=mine)
-    assert str(raised.value).startswith(f"{file}: '{name}' is no name")
+    assert str(raised.value).startswith(f"{file}: '{name}' cannot be a name")
 
 
 def test_a_setting_that_cannot_be_taken_apart_is_named(mine):

@@ -1,11 +1,20 @@
 """What a process inherits from the local engine: measured in one started beside it, not read off a variable."""
 
+import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from harness.adapter import Adapter
+from harness.run.engines.local import PRELOADED, _nothing_of_the_callers
+from harness.targets import load_class
+
+ROOT = Path(__file__).parents[2]
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 
@@ -41,3 +50,22 @@ def test_a_batch_reuses_the_memory_of_the_one_before_it() -> None:
 def test_a_user_s_own_settings_of_the_allocator_stand() -> None:
     pages = 4 * (20 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert faults(ENGINE, MALLOC_TRIM_THRESHOLD_="0") > 5 * pages
+
+
+def test_every_module_that_the_fork_server_preloads_exists() -> None:
+    """The server passes over a name that does not exist, and every worker then imports it anew."""
+    files = [*ROOT.glob("conf/model/*.yaml")]
+    targets = {match for file in files for match in re.findall(r"^_target_: (\S+)", file.read_text("utf-8"), re.M)}
+    named = {name for target in targets for name in load_class(target, Adapter).imports}
+    assert len(named) > 5
+    assert [name for name in (*PRELOADED, *named) if importlib.util.find_spec(name) is None] == []
+
+
+def test_a_worker_starts_without_the_callers_main_module_and_with_nothing_of_the_working_directory(monkeypatch) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    before = sys.modules["__main__"]
+    with _nothing_of_the_callers():
+        assert vars(sys.modules["__main__"]).get("__file__") is None
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert sys.modules["__main__"] is before
+    assert "PYTHONSAFEPATH" not in os.environ

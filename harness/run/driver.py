@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,9 @@ def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWri
     """Each device takes the next job that waits. A cell belongs to one job, so one thread writes it."""
     waiting = iter(jobs)
 
-    def work(device: str) -> None:
+    def work(device: str, first: Sequence[Job] = ()) -> None:
         try:
-            for job in waiting:
+            for job in chain(first, waiting):
                 job = replace(job, device=device)
                 engine = engines.of(job)
                 if engine.stopping:
@@ -183,10 +184,11 @@ def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWri
                 engine.stop()
             raise
 
-    first, *others = engines.by_device
+    own, *others = engines.by_device
+    first = list(islice(waiting, 1))  # the first model on the first device, whichever thread comes to run first
     with ThreadPoolExecutor(max(1, len(others)), thread_name_prefix="device") as pool:
         threads = [pool.submit(work, device) for device in others]
-        work(first)  # in the caller's thread, where Ctrl-C can end a model that is an object of this process
+        work(own, first)  # in the caller's thread, where Ctrl-C can end a model that is an object of this process
     for thread in threads:
         thread.result()
 

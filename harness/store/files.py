@@ -31,9 +31,14 @@ def write_json(path: Path, data: Any) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` once it is written and on the disk. Several writers may be at it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
+def replacing(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` once it is written and on the disk.
+
+    What a kill leaves of it is overwritten by the next writer. A `shared` file, such as one of a cache, may have several
+    writers at once, so each writes under a name of its own.
+    """
+    own = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
+    temporary = path.with_name(path.name + own + UNFINISHED)
     try:
         with temporary.open("wb") as file:
             yield file

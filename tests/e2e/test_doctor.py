@@ -37,7 +37,7 @@ def test_the_environment_is_read_as_a_run_would_read_it(world, monkeypatch):
     assert found["fetched models"]["found"].startswith("1 in ")
     assert "HF_HUB_OFFLINE" in found["hub"]["to_do"]
     found = examined(world, monkeypatch, HARNESS_DATA=str(world.folder / "nowhere"))
-    assert "is no folder" in found["data folder"]["found"]
+    assert "is not a folder" in found["data folder"]["found"]
 
 
 def test_a_token_is_never_shown(world, monkeypatch):

@@ -65,7 +65,7 @@ def test_scores_that_are_no_numbers_or_too_few_cost_their_sample(world):
     world.harness(
         "run", f"model=[{','.join(names)}]", "dataset=closed", "run=r", "latency=off", "batch_size=8", status=1
     )
-    for name, reason in zip(names, ("no finite number", "shape (1,)"), strict=True):
+    for name, reason in zip(names, ("not a finite number", "shape (1,)"), strict=True):
         (row,) = [row for row in world.records("r", name) if "error" in row]
         assert row["id"] == "13"
         assert reason in row["error"]

@@ -23,7 +23,7 @@ _KNOWN = 2**16
 """Different values that are remembered at a time, to find those that repeat."""
 
 
-class Table(Sequence[Record]):
+class RecordTable(Sequence[Record]):
     """Records, built when asked for. Iterating is cheap; a column is cheaper."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -51,9 +51,9 @@ class Table(Sequence[Record]):
         """One field of every record, in order; not to be changed."""
         return self._columns[name] or [_BLANK[name]] * len(self.ids)
 
-    def take(self, indices: Sequence[int]) -> Table:
+    def take(self, indices: Sequence[int]) -> RecordTable:
         """Only these records, in this order."""
-        taken = Table()
+        taken = RecordTable()
         taken.ids, taken.clusters = [self.ids[i] for i in indices], [self.clusters[i] for i in indices]
         taken._columns = {name: [full[i] for i in indices] if full else [] for name, full in self._columns.items()}
         return taken

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis import statistics
-from harness.analysis.record_table import Table
+from harness.analysis.record_table import RecordTable
 from harness.config.specs import from_json
 from harness.metrics import Scored
 from harness.store.cells import CellStore
@@ -40,7 +40,7 @@ def build(folder: RunFolder) -> dict[str, Any]:
     comparisons: list[dict[str, Any]] = []
     tables: list[tuple[dict[str, Scored], list[str]]] = []
     for members in groups.values():
-        group = _Group(members, plan["seed"])
+        group = GroupSummary(members, plan["seed"])
         cells += group.cells
         comparisons += group.comparisons
         if not group.cells[0]["ablate"]:  # a model is no better for missing what it was not given
@@ -61,7 +61,7 @@ def build(folder: RunFolder) -> dict[str, Any]:
 class ScoredCell:
     """A complete cell's records and what they score."""
 
-    records: Table
+    records: RecordTable
     scored: list[Scored]
 
 
@@ -69,7 +69,7 @@ def score_cell(store: CellStore) -> ScoredCell:
     """Score one complete cell from its folder."""
     info = store.info()
     task, scoring = _task_and_scoring(info)
-    records = Table(store.records())
+    records = RecordTable(store.records())
     return ScoredCell(records, task.score(records, scoring))
 
 
@@ -79,7 +79,7 @@ def _task_and_scoring(info: dict[str, Any]) -> tuple[Task, Scoring]:
     return task, Scoring(scoring["language"], tuple(scoring["labels"]), scoring["metric"])
 
 
-class _Group:
+class GroupSummary:
     """The cells that may be compared with one another."""
 
     def __init__(self, members: Sequence[tuple[dict[str, Any], CellStore]], seed: int) -> None:
@@ -97,13 +97,13 @@ class _Group:
             outcome = store.outcome()
             self.cells.append(_blank(info, outcome))
             if outcome["status"] == "complete":
-                self._score(self.cells[-1], _in_order(Table(store.records()), self.ids), outcome)
+                self._score(self.cells[-1], _in_order(RecordTable(store.records()), self.ids), outcome)
         self.cells += self.chance
         self.comparisons = self._compare()
         rows = {c["model"]: self.headlines[c["model"]] for c in self._ranked()}
         self.table = [(rows, self.clusters)] if len(rows) > 1 else []
 
-    def _score(self, cell: dict[str, Any], records: Table, outcome: dict[str, Any]) -> None:
+    def _score(self, cell: dict[str, Any], records: RecordTable, outcome: dict[str, Any]) -> None:
         first = not self.ids
         if first:
             self.ids, self.clusters = records.ids, statistics.numbered(records.clusters)
@@ -137,7 +137,7 @@ class _Group:
         if found[0].doubt:
             cell["doubt"] = found[0].doubt
 
-    def _slices(self, headline: Scored, records: Table) -> dict[str, Any]:
+    def _slices(self, headline: Scored, records: RecordTable) -> dict[str, Any]:
         parts = statistics.slices([headline], self.clusters, records.column("slices"), self.seed)
         return {
             name: {
@@ -147,7 +147,7 @@ class _Group:
             for name, values in parts.items()
         }
 
-    def _chance(self, like: dict[str, Any], records: Table) -> None:
+    def _chance(self, like: dict[str, Any], records: RecordTable) -> None:
         """The row of blind guessing about the same samples as another cell, where it is defined."""
         scored = self.task.chance(records, self.scoring)
         if not scored:
@@ -204,7 +204,7 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_order(records: Table, ids: list[str]) -> Table:
+def _in_order(records: RecordTable, ids: list[str]) -> RecordTable:
     """The records in the order of another cell's, so that pairs are pairs whatever order they were answered in."""
     if not ids or records.ids == ids:
         return records

@@ -33,10 +33,10 @@ def write(
     """
     from harness.report import charts as drawing
     from harness.report import document, export, html, markdown, summary, tables
-    from harness.report.strings import Words
+    from harness.report.strings import Strings
     from harness.store.files import file_stem
 
-    words = Words(language)
+    strings = Strings(language)
     folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)
     folders = [Path(folder) for folder in folders]
     if not folders:
@@ -47,19 +47,19 @@ def write(
     try:
         for name in ("tables", "charts") if charts else ("tables",):
             (out / name).mkdir(parents=True, exist_ok=True)
-        svgs, figures = drawing.draw(data, out / "charts", words) if charts else ({}, {})
+        svgs, figures = drawing.draw(data, out / "charts", strings) if charts else ({}, {})
         for group in data.groups:
             stem = out / "tables" / file_stem(group.name)
             _save(stem.with_name(stem.name + ".csv"), export.results_csv(group))
             if group.cells:
-                table = export.tex(tables.results(group, words), tables.title(group, words), group.name)
+                table = export.tex(tables.results(group, strings), tables.title(group, strings), group.name)
                 _save(stem.with_name(stem.name + ".tex"), table)
         _save(out / "tables" / "slices.csv", export.slices_csv(data))
         _save(out / "tables" / "latency.csv", export.latency_csv(data))
         _save(out / "tables" / "comparisons.csv", export.comparisons_csv(data))
-        blocks = document.build(data, figures, words)
-        _save(out / "report.md", markdown.render(blocks, words))
-        _save(out / "report.html", html.render(blocks, svgs, words))
+        blocks = document.build(data, figures, strings)
+        _save(out / "report.md", markdown.render(blocks, strings))
+        _save(out / "report.html", html.render(blocks, svgs, strings))
     except OSError as error:
         raise UserError(
             f"The report cannot be written to {out}: {error.strerror or error}. Name another folder with --out."
@@ -70,9 +70,9 @@ def write(
 def terminal(data: Mapping[str, Any], console: Console, language: str = "en") -> None:
     """Print the tables of a run's summary (the object in summary.json), as wide as the console is."""
     from harness.report import screen, summary
-    from harness.report.strings import Words
+    from harness.report.strings import Strings
 
-    screen.show(summary.parse(data), console, Words(language))
+    screen.show(summary.parse(data), console, Strings(language))
 
 
 def _default(folders: Sequence[Path]) -> Path:

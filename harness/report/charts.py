@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report import formats, labels, tables
 from harness.report.document import Figure
 from harness.report.fonts import families
-from harness.report.strings import Words
+from harness.report.strings import Strings
 from harness.report.summary import Cell, Group, Summary, number
 from harness.store.files import file_stem
 
@@ -50,13 +50,13 @@ _WIDTHS = (5.6, 3.7, 3.2)
 """Of a panel, in inches, with one, two or three beside one another."""
 
 
-def draw(summary: Summary, folder: Path, words: Words) -> tuple[dict[str, str], dict[str, list[Figure]]]:
+def draw(summary: Summary, folder: Path, strings: Strings) -> tuple[dict[str, str], dict[str, list[Figure]]]:
     """Draw all charts into `folder` (NAME.svg and NAME.png); returns the SVG texts by name and the figures by task."""
     from matplotlib import rc_context
 
     texts = [cell.label for cell in summary.cells] + [group.name for group in summary.groups]
-    texts += [words(key) for key in ("axis_latency", "in-house", "en", "zh", "domestic", "frontier")]
-    fonts, words = families(texts, words)
+    texts += [strings(key) for key in ("axis_latency", "in-house", "en", "zh", "domestic", "frontier")]
+    fonts, strings = families(texts, strings)
     svgs: dict[str, str] = {}
     figures: dict[str, list[Figure]] = {}
     settings: dict[Any, Any] = {**_SETTINGS, "font.family": fonts}
@@ -64,12 +64,12 @@ def draw(summary: Summary, folder: Path, words: Words) -> tuple[dict[str, str], 
         for task in summary.tasks:
             groups = [group for group in summary.groups if group.task == task]
             for kind, draw_one in (("quality", _quality), ("latency", _latency)):
-                canvas = draw_one(groups, words)
+                canvas = draw_one(groups, strings)
                 if canvas is None:
                     continue
                 stem = file_stem(f"{task}.{kind}")
                 svgs[stem] = _save(canvas, folder / stem)
-                figures.setdefault(task, []).append(Figure(stem, words(f"chart_{kind}", task=words.name(task))))
+                figures.setdefault(task, []).append(Figure(stem, strings(f"chart_{kind}", task=strings.name(task))))
     return svgs, figures
 
 
@@ -114,7 +114,7 @@ def _panels(count: int, left: float, width: float, height: float) -> tuple[Canva
 # Quality --------------------------------------------------------------------------------------------------------------
 
 
-def _quality(groups: Sequence[Group], words: Words) -> Canvas | None:
+def _quality(groups: Sequence[Group], strings: Strings) -> Canvas | None:
     """Bars from best to worst with 95 % intervals, reference rows as lines across; ablations last, on the scale of what
     they were made from."""
     groups = [group for group in groups if any(cell.score.value is not None for cell in group.models)]
@@ -128,8 +128,8 @@ def _quality(groups: Sequence[Group], words: Words) -> Canvas | None:
     left = 0.3 + max(_inches(_short(cell.label)) for group in groups for cell in group.models)
     canvas, axes = _panels(len(groups), left, _WIDTHS[_across(len(groups)) - 1], 0.27 * most + 0.1)
     for axis, group in zip(axes, groups, strict=True):
-        _bars(axis, group, most, tops[group.dataset, group.language], words)
-    _legend(canvas, groups, words)
+        _bars(axis, group, most, tops[group.dataset, group.language], strings)
+    _legend(canvas, groups, strings)
     return canvas
 
 
@@ -139,7 +139,7 @@ def _top(group: Group) -> float:
     return max(highs + [cell.score.value or 0.0 for cell in group.references])
 
 
-def _bars(axis: Axes, group: Group, most: int, top: float, words: Words) -> None:
+def _bars(axis: Axes, group: Group, most: int, top: float, strings: Strings) -> None:
     cells = [cell for cell in group.models if cell.score.value is not None]
     for row, cell in enumerate(cells):
         value, colour = cell.score.value or 0.0, COLOURS[cell.origin]
@@ -165,13 +165,13 @@ def _bars(axis: Axes, group: Group, most: int, top: float, words: Words) -> None
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0, pad=6)  # room for the mark of a value of 0
     axis.spines["left"].set_visible(False)
-    _inscribe(axis, tables.title(group, words, short=True), group.headline)
+    _inscribe(axis, tables.title(group, strings, short=True), group.headline)
 
 
 # Quality against latency ----------------------------------------------------------------------------------------------
 
 
-def _latency(groups: Sequence[Group], words: Words) -> Canvas | None:
+def _latency(groups: Sequence[Group], strings: Strings) -> Canvas | None:
     """A point for each model and the frontier of those that none beats in both; a panel for each machine. How fast a
     model is without what it was asked about is nobody's question: ablations are left out."""
     whole = [group for group in groups if not group.ablate]
@@ -180,8 +180,8 @@ def _latency(groups: Sequence[Group], words: Words) -> Canvas | None:
         return None
     canvas, axes = _panels(len(shown), 0.7, 1.15 * _WIDTHS[_across(len(shown)) - 1], 3.3)
     for axis, (group, machine, cells) in zip(axes, shown, strict=True):
-        _scatter(axis, group, machine if len(group.machines) > 1 else "", cells, words)
-    _legend(canvas, [group for group, _, _ in shown], words, frontier=True)
+        _scatter(axis, group, machine if len(group.machines) > 1 else "", cells, strings)
+    _legend(canvas, [group for group, _, _ in shown], strings, frontier=True)
     for axis, (_, _, cells) in zip(axes, shown, strict=True):
         _name(axis, cells)
     return canvas
@@ -210,7 +210,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return kept
 
 
-def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], words: Words) -> None:
+def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], strings: Strings) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     points = [_point(cell) for cell in cells]
@@ -250,9 +250,9 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], word
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.grid(linewidth=0.6)
     axis.set_axisbelow(True)
-    heading = tables.title(group, words, short=True)
+    heading = tables.title(group, strings, short=True)
     heading = f"{heading}\n{_short(machine, 60)}" if machine else heading
-    _inscribe(axis, heading, words("axis_latency"), group.headline)
+    _inscribe(axis, heading, strings("axis_latency"), group.headline)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -301,17 +301,17 @@ def _point(cell: Cell) -> tuple[float, float]:
 # Both -----------------------------------------------------------------------------------------------------------------
 
 
-def _legend(canvas: Canvas, groups: Sequence[Group], words: Words, frontier: bool = False) -> None:
+def _legend(canvas: Canvas, groups: Sequence[Group], strings: Strings, frontier: bool = False) -> None:
     from matplotlib.lines import Line2D
 
     present = {cell.origin for group in groups for cell in group.models}
     handles = [
-        Line2D([], [], color=COLOURS[origin], marker=MARKERS[origin], linestyle="none", label=words.name(origin))
+        Line2D([], [], color=COLOURS[origin], marker=MARKERS[origin], linestyle="none", label=strings.name(origin))
         for origin in MARKERS
         if origin in present
     ]
     if frontier:
-        handles.append(Line2D([], [], color=COLOURS["reference"], linewidth=1, label=words("frontier")))
+        handles.append(Line2D([], [], color=COLOURS["reference"], linewidth=1, label=strings("frontier")))
     else:
         names = dict.fromkeys((place, cell.label) for group in groups for place, cell in enumerate(group.references))
         for place, name in names:

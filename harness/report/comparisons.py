@@ -8,7 +8,7 @@ from itertools import combinations
 
 from harness.records import ORIGINS
 from harness.report import formats, tables
-from harness.report.strings import Words
+from harness.report.strings import Strings
 from harness.report.summary import Cell, Group, Number, Summary, number
 from harness.report.tables import Column, Row, Table
 
@@ -43,7 +43,7 @@ def _test(group: Group, a: str, b: str) -> _Test | None:
     return None
 
 
-def pairs(group: Group, words: Words) -> Table | None:
+def pairs(group: Group, strings: Strings) -> Table | None:
     """The best model against each other one, from the paired tests; None where there are none."""
     best, *others = [cell.model for cell in group.models if cell.score.value is not None] or [""]
     rows = [
@@ -51,7 +51,7 @@ def pairs(group: Group, words: Words) -> Table | None:
             other,
             test.text(),
             formats.probability(test.p),
-            formats.NONE if test.p is None else words("yes" if test.p < LEVEL else "no"),
+            formats.NONE if test.p is None else strings("yes" if test.p < LEVEL else "no"),
             formats.metric(test.detectable),
             formats.count(test.n),
         )
@@ -61,11 +61,11 @@ def pairs(group: Group, words: Words) -> Table | None:
     if not rows:
         return None
     keys = ("against", "difference", "p_holm", "shown", "detectable", "n")
-    columns = tuple(Column(words(key), key not in ("against", "shown")) for key in keys)
+    columns = tuple(Column(strings(key), key not in ("against", "shown")) for key in keys)
     return Table(columns, tuple(Row(row) for row in rows), f"{best} − …")
 
 
-def origins(summary: Summary, words: Words) -> Table | None:
+def origins(summary: Summary, strings: Strings) -> Table | None:
     """The best model of each origin in each group and the gaps between them; None where no group has two origins."""
     wanted = ORIGINS[:3]
     rows = []
@@ -82,11 +82,11 @@ def origins(summary: Summary, words: Words) -> Table | None:
             f"{formats.metric(best[o].score.value)} {best[o].label}" if o in best else formats.NONE for o in wanted
         ]
         gaps = [_gap(group, best, *pair) for pair in combinations(wanted, 2)]
-        rows.append((f"{tables.title(group, words, short=True)} {group.headline}", *names, *gaps))
+        rows.append((f"{tables.title(group, strings, short=True)} {group.headline}", *names, *gaps))
     if not rows:
         return None
-    titles = [words("table"), *map(words.name, wanted)]
-    titles += [f"{words.name(a)} − {words.name(b)}" for a, b in combinations(wanted, 2)]
+    titles = [strings("table"), *map(strings.name, wanted)]
+    titles += [f"{strings.name(a)} − {strings.name(b)}" for a, b in combinations(wanted, 2)]
     kept = [i for i in range(len(titles)) if any(row[i] != formats.NONE for row in rows)]
     columns = tuple(Column(titles[i], i > len(wanted)) for i in kept)
     return Table(columns, tuple(Row(tuple(row[i] for i in kept)) for row in rows))
@@ -99,7 +99,7 @@ def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
     return alike + test.text()
 
 
-def overview(summary: Summary, words: Words) -> Table | None:
+def overview(summary: Summary, strings: Strings) -> Table | None:
     """The headline of every model in every group that nothing was taken from (`ablations` shows the others); None for a
     single group, whose own table says it all."""
     groups = [group for group in summary.groups if not group.ablate]
@@ -119,17 +119,17 @@ def overview(summary: Summary, words: Words) -> Table | None:
                 texts.append(f"{tables.mark(cell, group)} {formats.metric(cell.score.value, cell.headline)}".strip())
                 shades.append(tables.shade(cell.score.value, cell.headline))
             else:
-                texts.append(words.name(other.status) if other else formats.NONE)
+                texts.append(strings.name(other.status) if other else formats.NONE)
                 shades.append(None)
         kind = "reference" if first.origin == "reference" else ""
-        rows.append(Row((label, words.name(first.origin), *texts), kind, (None, None, *shades)))
-    titles = (f"{tables.title(group, words, short=True)} {group.headline}" for group in groups)
+        rows.append(Row((label, strings.name(first.origin), *texts), kind, (None, None, *shades)))
+    titles = (f"{tables.title(group, strings, short=True)} {group.headline}" for group in groups)
     return Table(
-        (Column(words("model")), Column(words("origin")), *(Column(text, True) for text in titles)), tuple(rows)
+        (Column(strings("model")), Column(strings("origin")), *(Column(text, True) for text in titles)), tuple(rows)
     )
 
 
-def ablations(groups: Sequence[Group], words: Words, parts: bool = True) -> Table:
+def ablations(groups: Sequence[Group], strings: Strings, parts: bool = True) -> Table:
     """Groups that differ in their ablation alone, side by side: each model's headline, overall and (`parts`) by the
     values of its first slice field."""
     rows = []
@@ -142,8 +142,8 @@ def ablations(groups: Sequence[Group], words: Words, parts: bool = True) -> Tabl
             found = [cell.slices.get(field, {}).get(value) if cell else None for cell in cells]
             numbers = [part.metrics.get(first.headline, Number()) if part else Number() for part in found]
             rows.append((first, f"… {value}", numbers))
-    columns = [Column(words("model"))]
-    columns += [Column(tables.ablation(group, words), True, place) for place, group in enumerate(groups)]
+    columns = [Column(strings("model"))]
+    columns += [Column(tables.ablation(group, strings), True, place) for place, group in enumerate(groups)]
     drawn = (
         Row(
             (name, *(formats.with_interval(score, first.headline) for score in scores)),
@@ -153,11 +153,11 @@ def ablations(groups: Sequence[Group], words: Words, parts: bool = True) -> Tabl
         for first, name, scores in rows
     )
     head = groups[0]
-    title = (words.name(head.task), head.dataset, words.name(head.language), f"{head.headline} [95 %]")
+    title = (strings.name(head.task), head.dataset, strings.name(head.language), f"{head.headline} [95 %]")
     return Table(tuple(columns), tuple(drawn), " · ".join(title))
 
 
-def standings(summary: Summary, words: Words) -> Table | None:
+def standings(summary: Summary, strings: Strings) -> Table | None:
     """Win rate and mean rank over all tables, best first; None where there are no such figures."""
     rows = []
     for row in summary.standings:
@@ -175,4 +175,4 @@ def standings(summary: Summary, words: Words) -> Table | None:
     if not rows:
         return None
     keys = ("model", "win_rate", "mean_rank", "tables")
-    return Table(tuple(Column(words(key), key == "tables") for key in keys), tuple(Row(row) for row in rows))
+    return Table(tuple(Column(strings(key), key == "tables") for key in keys), tuple(Row(row) for row in rows))

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import comparisons as across
-from harness.report import formats, tables, timing
+from harness.report import comparisons, formats, tables, timing
 from harness.report.samples import Example, examples
-from harness.report.strings import Words
+from harness.report.strings import Strings
 from harness.report.summary import Group, Summary
 from harness.report.tables import Column, Row, Table
 
@@ -58,123 +57,127 @@ class Fold:
 Block = Heading | Text | Points | Figure | Samples | Fold | Table
 
 
-def build(summary: Summary, figures: Mapping[str, list[Figure]], words: Words) -> list[Block]:
+def build(summary: Summary, figures: Mapping[str, list[Figure]], strings: Strings) -> list[Block]:
     """All blocks of a report; `figures` are the charts there are, by task."""
     missing = sum(len(group.missing) for group in summary.groups)
     models = {cell.model for cell in summary.cells if not cell.reference}
     blocks: list[Block] = [
-        Heading(1, words("title", runs=" + ".join(summary.runs))),
-        Text(words("subtitle", models=len(models), cells=len(summary.cells) - missing, missing=missing)),
+        Heading(1, strings("title", runs=" + ".join(summary.runs))),
+        Text(strings("subtitle", models=len(models), cells=len(summary.cells) - missing, missing=missing)),
     ]
     if summary.pocket:
-        blocks.append(Text(words("pocket", names=", ".join(summary.pocket)), strong=True))
-    if (table := across.overview(summary, words)) is not None:
-        blocks += [Heading(2, words("overview")), table, Text(words("overview_note"))]
-    if (table := across.origins(summary, words)) is not None:
-        blocks += [Heading(3, words("origins")), table, Text(words("origins_note"))]
-    if (table := across.standings(summary, words)) is not None:
-        blocks += [Heading(3, words("standings")), table, Text(words("standings_note"))]
+        blocks.append(Text(strings("pocket", names=", ".join(summary.pocket)), strong=True))
+    if (table := comparisons.overview(summary, strings)) is not None:
+        blocks += [Heading(2, strings("overview")), table, Text(strings("overview_note"))]
+    if (table := comparisons.origins(summary, strings)) is not None:
+        blocks += [Heading(3, strings("origins")), table, Text(strings("origins_note"))]
+    if (table := comparisons.standings(summary, strings)) is not None:
+        blocks += [Heading(3, strings("standings")), table, Text(strings("standings_note"))]
     for task in summary.tasks:
         blocks += [
-            Heading(2, _named(task, words)),
+            Heading(2, _named(task, strings)),
             *figures.get(task, []),
         ]
         for group in (group for group in summary.groups if group.task == task):
-            blocks += _group(group, words)
+            blocks += _group(group, strings)
         for groups in (groups for groups in summary.ablations if groups[0].task == task):
-            table = across.ablations(groups, words)
-            blocks += [Heading(3, f"{words('ablations')}: {table.caption}"), Table(table.columns, table.rows)]
-            blocks.append(Text(words("ablations_note")))
-    return blocks + _reading(summary, words) + _appendix(summary, words)
+            table = comparisons.ablations(groups, strings)
+            blocks += [Heading(3, f"{strings('ablations')}: {table.caption}"), Table(table.columns, table.rows)]
+            blocks.append(Text(strings("ablations_note")))
+    return blocks + _reading(summary, strings) + _appendix(summary, strings)
 
 
-def _named(task: str, words: Words) -> str:
+def _named(task: str, strings: Strings) -> str:
     """A task in words and, where these are others, as the command line calls it."""
-    name = words.name(task)
+    name = strings.name(task)
     return name if name.lower() == task else f"{name} ({task})"
 
 
-def _group(group: Group, words: Words) -> list[Block]:
-    blocks: list[Block] = [Heading(3, tables.title(group, words))]
-    blocks.append(tables.results(group, words) if group.cells else Text(words("nothing")))
-    if notes := tables.notes(group, words):
+def _group(group: Group, strings: Strings) -> list[Block]:
+    blocks: list[Block] = [Heading(3, tables.title(group, strings))]
+    blocks.append(tables.results(group, strings) if group.cells else Text(strings("nothing")))
+    if notes := tables.notes(group, strings):
         blocks.append(Points(tuple(notes)))
-    if missing := tables.missing(group, words):
-        columns = tuple(Column(words(key)) for key in ("status", "who", "reason"))
-        blocks += [Heading(4, words("missing")), Table(columns, tuple(Row(row) for row in missing))]
+    if missing := tables.missing(group, strings):
+        columns = tuple(Column(strings(key)) for key in ("status", "who", "reason"))
+        blocks += [Heading(4, strings("missing")), Table(columns, tuple(Row(row) for row in missing))]
     if not group.cells:
         return blocks
-    blocks.append(Fold(words("metrics"), (tables.all_metrics(group, words),)))
+    blocks.append(Fold(strings("metrics"), (tables.all_metrics(group, strings),)))
     for field in tables.slice_fields(group):
-        table, more = tables.slices(group, field, words)
-        rest = (Text(words("more_slices", n=more, file="tables/slices.csv")),) if more else ()
-        blocks.append(Fold(words("slices", field=field), (table, *rest)))
-    if (table := across.pairs(group, words)) is not None:
-        note = Text(words("pairs_note", file="tables/comparisons.csv"))
-        blocks.append(Fold(f"{words('pairs')}: {table.caption}", (Table(table.columns, table.rows), note)))
-    if (table := tables.latency(group, words)) is not None:
-        blocks.append(Fold(words("latency"), (table, Text(words("latency_note")))))
-    if titled := list(timing.tables(group, words)):
+        table, more = tables.slices(group, field, strings)
+        rest = (Text(strings("more_slices", n=more, file="tables/slices.csv")),) if more else ()
+        blocks.append(Fold(strings("slices", field=field), (table, *rest)))
+    if (table := comparisons.pairs(group, strings)) is not None:
+        note = Text(strings("pairs_note", file="tables/comparisons.csv"))
+        blocks.append(Fold(f"{strings('pairs')}: {table.caption}", (Table(table.columns, table.rows), note)))
+    if (table := tables.latency(group, strings)) is not None:
+        blocks.append(Fold(strings("latency"), (table, Text(strings("latency_note")))))
+    if titled := list(timing.tables(group, strings)):
         parts = [block for title, table in titled for block in (Heading(5, title), table)]
-        blocks += [Heading(4, words("full_latency")), *parts, Text(words("full_latency_note"))]
+        blocks += [Heading(4, strings("full_latency")), *parts, Text(strings("full_latency_note"))]
     if shown := examples(group):
-        blocks.append(Fold(words("samples"), (Samples(tuple(shown)), Text(words("samples_note")))))
+        blocks.append(Fold(strings("samples"), (Samples(tuple(shown)), Text(strings("samples_note")))))
     return blocks
 
 
-def _reading(summary: Summary, words: Words) -> list[Block]:
+def _reading(summary: Summary, strings: Strings) -> list[Block]:
     """How to read it: the notes that hold for every table, and the definitions of the metrics."""
     keys = ["best_note", "interval_note", "failed_note", "route_note"]
     if any(cell.reference for cell in summary.cells):
         keys.append("reference_note")
-    blocks: list[Block] = [Heading(2, words("how_to_read")), Points(tuple(words(key) for key in keys))]
+    blocks: list[Block] = [Heading(2, strings("how_to_read")), Points(tuple(strings(key) for key in keys))]
     definitions: dict[tuple[str, str], str] = {}
     for cell in summary.cells:
         for name, definition in cell.definitions.items():
             definitions.setdefault((name, definition), cell.task)
     if definitions:
-        columns = (Column(words("metric")), Column(words("definition")))
+        columns = (Column(strings("metric")), Column(strings("definition")))
         rows = tuple(Row((name, formats.clean(definition))) for name, definition in definitions)
-        blocks.append(Fold(words("metrics"), (Table(columns, rows),)))
+        blocks.append(Fold(strings("metrics"), (Table(columns, rows),)))
     return blocks
 
 
 _CARD = ("origin", "developer", "checkpoint", "parameters", "license", "dtype", "prompt")
 
 
-def _appendix(summary: Summary, words: Words) -> list[Block]:
-    blocks: list[Block] = [Heading(2, words("appendix"))]
+def _appendix(summary: Summary, strings: Strings) -> list[Block]:
+    blocks: list[Block] = [Heading(2, strings("appendix"))]
     if summary.models:
-        columns = (Column(words("model")), *(Column(words(key), key == "parameters") for key in _CARD))
+        columns = (Column(strings("model")), *(Column(strings(key), key == "parameters") for key in _CARD))
         rows = tuple(
-            Row((name, *(_card(card, key, words) for key in _CARD))) for name, card in sorted(summary.models.items())
+            Row((name, *(_card(card, key, strings) for key in _CARD))) for name, card in sorted(summary.models.items())
         )
-        blocks += [Heading(3, words("models")), Table(columns, rows)]
+        blocks += [Heading(3, strings("models")), Table(columns, rows)]
     if summary.datasets:
         keys = ("split", "license", "homepage")
-        columns = (Column(words("dataset")), *(Column(words(key)) for key in keys), Column(words("sample_count"), True))
+        columns = (
+            Column(strings("dataset")),
+            *(Column(strings(key)) for key in keys),
+            Column(strings("sample_count"), True),
+        )
         rows = tuple(
             Row((name, *(str(card.get(key) or formats.NONE) for key in keys), _sizes(summary, name)))
             for name, card in sorted(summary.datasets.items())
         )
-        blocks += [Heading(3, words("datasets")), Table(columns, rows)]
+        blocks += [Heading(3, strings("datasets")), Table(columns, rows)]
     for run in summary.runs:
         facts = {**summary.facts.get(run, {}), **summary.machines.get(run, {})}
         rows = tuple(Row((key, _plain(value))) for key, value in facts.items() if value not in (None, "", [], {}))
         if rows:
-            name = words("machine") if len(summary.runs) == 1 else f"{words('machine')}: {run}"
-            blocks += [Heading(3, name), Table((Column(words("fact")), Column(words("value"))), rows)]
+            name = strings("machine") if len(summary.runs) == 1 else f"{strings('machine')}: {run}"
+            blocks += [Heading(3, name), Table((Column(strings("fact")), Column(strings("value"))), rows)]
     if summary.prompts:
         rows = tuple(Row((key, formats.clean(text))) for key, text in _flat(summary.prompts))
-        columns = (Column(words("prompt")), Column(words("text")))
-        blocks.append(Fold(words("prompts"), (Table(columns, rows),)))
+        columns = (Column(strings("prompt")), Column(strings("text")))
+        blocks.append(Fold(strings("prompts"), (Table(columns, rows),)))
     if summary.left_out:
-        columns = (Column(words("model")), Column(words("reason")), Column(words("fetch")))
+        columns = (Column(strings("model")), Column(strings("reason")), Column(strings("fetch")))
         rows = tuple(
             Row(tuple(formats.clean(row.get(key) or formats.NONE) for key in ("model", "reason", "fetch")))
             for row in summary.left_out
         )
-        blocks += [Heading(3, words("left_out")), Table(columns, rows)]
+        blocks += [Heading(3, strings("left_out")), Table(columns, rows)]
     return blocks
 
 
@@ -184,13 +187,13 @@ def _sizes(summary: Summary, dataset: str) -> str:
     return "–".join(formats.count(n) for n in sorted({min(counts), max(counts)})) if counts else formats.NONE
 
 
-def _card(card: Mapping[str, Any], key: str, words: Words) -> str:
+def _card(card: Mapping[str, Any], key: str, strings: Strings) -> str:
     value = card.get(key)
     if value in (None, ""):
         return formats.NONE
     if key == "parameters":
         return formats.quantity(value)
-    return words.name(str(value)) if key == "origin" else str(value)
+    return strings.name(str(value)) if key == "origin" else str(value)
 
 
 def _plain(value: Any) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from functools import cache
 
-from harness.report.strings import Words
+from harness.report.strings import Strings
 
 _USUAL = (
     "Noto Sans CJK",
@@ -21,7 +21,7 @@ _USUAL = (
 """Looked at first: reading every installed font's character map takes long."""
 
 
-def families(texts: Iterable[str], words: Words) -> tuple[list[str], Words]:
+def families(texts: Iterable[str], strings: Strings) -> tuple[list[str], Strings]:
     """Font families, in the order in which a character is looked up, that can draw `texts`, and the words to label
     with.
 
@@ -30,12 +30,12 @@ def families(texts: Iterable[str], words: Words) -> tuple[list[str], Words]:
     usual = ["DejaVu Sans"]
     wanted = frozenset(c for text in texts for c in text if ord(c) >= 0x2E80)
     if not wanted:
-        return usual, words
+        return usual, strings
     family = having(wanted)
     if family is not None:
-        return [*usual, family], words
-    logging.getLogger(__name__).warning(words("no_font"))
-    return usual, Words("en")
+        return [*usual, family], strings
+    logging.getLogger(__name__).warning(strings("no_font"))
+    return usual, Strings("en")
 
 
 @cache

@@ -16,23 +16,23 @@ from pathlib import Path
 from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
 from harness.report.pictures import data_uri
-from harness.report.samples import Example, said
-from harness.report.strings import Words
+from harness.report.samples import Example, reply_text
+from harness.report.strings import Strings
 from harness.report.tables import Table
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def render(blocks: Sequence[Block], svgs: Mapping[str, str], words: Words) -> str:
+def render(blocks: Sequence[Block], svgs: Mapping[str, str], strings: Strings) -> str:
     """The whole page; `svgs` are the charts' files by stem, as matplotlib wrote them."""
     style = files("harness.report").joinpath("style.css").read_text("utf-8")
     title = next((block.text for block in blocks if isinstance(block, Heading)), "")
     headings = [block for block in blocks if isinstance(block, Heading) and block.level == 2]
     links = "".join(f'<a href="#{_anchor(heading.text)}">{_text(heading.text)}</a>' for heading in headings)
-    body = "\n".join(_block(block, svgs, words) for block in blocks)
+    body = "\n".join(_block(block, svgs, strings) for block in blocks)
     lines = [
         "<!DOCTYPE html>",
-        f'<html lang="{"zh-CN" if words.language == "zh" else "en"}">',
+        f'<html lang="{"zh-CN" if strings.language == "zh" else "en"}">',
         '<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -52,7 +52,7 @@ def _anchor(text: str) -> str:
     return re.sub(r"[^\w]+", "-", text.lower()).strip("-")
 
 
-def _block(block: Block, svgs: Mapping[str, str], words: Words) -> str:
+def _block(block: Block, svgs: Mapping[str, str], strings: Strings) -> str:
     match block:
         case Heading():
             anchor = f' id="{_anchor(block.text)}"' if block.level == 2 else ""
@@ -66,10 +66,10 @@ def _block(block: Block, svgs: Mapping[str, str], words: Words) -> str:
             return f"<figure>{svg}</figure>"
         case Samples():
             return (
-                '<div class="samples">' + "\n".join(_example(example, words) for example in block.examples) + "</div>"
+                '<div class="samples">' + "\n".join(_example(example, strings) for example in block.examples) + "</div>"
             )
         case Fold():
-            inner = "\n".join(_block(inner, svgs, words) for inner in block.blocks)
+            inner = "\n".join(_block(inner, svgs, strings) for inner in block.blocks)
             return f"<details><summary>{_text(block.title)}</summary>\n{inner}\n</details>"
         case Table():
             return _table(block)
@@ -107,7 +107,7 @@ def _table(table: Table) -> str:
     return f'<div class="scroll" tabindex="0">{table_}</div>'
 
 
-def _example(example: Example, words: Words) -> str:
+def _example(example: Example, strings: Strings) -> str:
     asked = example.asked
     title = asked.question or asked.id
     facts = [asked.id, *(f"{key}: {value}" for key, value in asked.slices.items())]
@@ -118,16 +118,16 @@ def _example(example: Example, words: Words) -> str:
     lines.append(f'<p class="ids">{" · ".join(f"<bdi>{_text(formats.clean(fact, 120))}</bdi>" for fact in facts)}</p>')
     if asked.choices:
         lines.append(
-            f"<p>{_text(words('choices_are'))}: <bdi>{_text(formats.clean(' / '.join(asked.choices), 300))}</bdi></p>"
+            f"<p>{_text(strings('choices_are'))}: <bdi>{_text(formats.clean(' / '.join(asked.choices), 300))}</bdi></p>"
         )
     if asked.references:
         unique = " / ".join(dict.fromkeys(asked.references))
-        lines.append(f"<p>{_text(words('references_are'))}: <bdi>{_text(formats.clean(unique, 300))}</bdi></p>")
+        lines.append(f"<p>{_text(strings('references_are'))}: <bdi>{_text(formats.clean(unique, 300))}</bdi></p>")
     lines.append("<dl>")
     for reply in example.replies:
         kind, sign = {True: ("right", "✓"), False: ("wrong", "✗"), None: ("open", "·")}[reply.right]
         lines.append(
-            f'<dt class="{kind}"><span>{sign}</span> <bdi>{_text(said(reply.record, words))}</bdi></dt>'
+            f'<dt class="{kind}"><span>{sign}</span> <bdi>{_text(reply_text(reply.record, strings))}</bdi></dt>'
             f"<dd>{_text(', '.join(reply.models))}</dd>"
         )
     return "<article>" + "\n".join(lines) + "</dl></article>"

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from harness.report import formats
 from harness.report.document import Block, Figure, Fold, Heading, Points, Samples, Text
-from harness.report.samples import Example, said
-from harness.report.strings import Words
+from harness.report.samples import Example, reply_text
+from harness.report.strings import Strings
 from harness.report.tables import Table
 
 _SPECIAL = re.compile(r"[\\`*<>#|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]")
 """What could begin markup; an underscore inside a word and brackets without a target cannot."""
 
 
-def render(blocks: Sequence[Block], words: Words) -> str:
+def render(blocks: Sequence[Block], strings: Strings) -> str:
     """The whole document, ending in a line break."""
-    return "\n\n".join(_block(block, words) for block in blocks) + "\n"
+    return "\n\n".join(_block(block, strings) for block in blocks) + "\n"
 
 
 def escape(text: str) -> str:
@@ -44,7 +44,7 @@ def table(table: Table) -> str:
     return "\n".join(rows)
 
 
-def _block(block: Block, words: Words) -> str:
+def _block(block: Block, strings: Strings) -> str:
     match block:
         case Heading():
             return f"{'#' * block.level} {escape(block.text)}"
@@ -55,24 +55,24 @@ def _block(block: Block, words: Words) -> str:
         case Figure():
             return f"![{escape(block.alt)}](charts/{block.stem}.png)"
         case Samples():
-            return "\n\n".join(_example(example, words) for example in block.examples)
+            return "\n\n".join(_example(example, strings) for example in block.examples)
         case Fold():
-            inner = "\n\n".join(_block(inner, words) for inner in block.blocks)
+            inner = "\n\n".join(_block(inner, strings) for inner in block.blocks)
             return f"#### {escape(block.title)}\n\n{inner}"
         case Table():
             return table(block)
 
 
-def _example(example: Example, words: Words) -> str:
+def _example(example: Example, strings: Strings) -> str:
     asked = example.asked
     beside = f" ({escape(asked.id)})" if asked.question else ""
     lines = [f"**{escape(formats.clean(asked.question or asked.id, 300))}**{beside}", ""]
     if asked.choices:
-        lines.append(f"- {words('choices_are')}: {escape(formats.clean(' / '.join(asked.choices), 300))}")
+        lines.append(f"- {strings('choices_are')}: {escape(formats.clean(' / '.join(asked.choices), 300))}")
     if asked.references:
         unique = " / ".join(dict.fromkeys(asked.references))
-        lines.append(f"- {words('references_are')}: {escape(formats.clean(unique, 300))}")
+        lines.append(f"- {strings('references_are')}: {escape(formats.clean(unique, 300))}")
     for reply in example.replies:
         sign = {True: "✓", False: "✗", None: "·"}[reply.right]
-        lines.append(f"- {sign} {escape(said(reply.record, words))} — {escape(', '.join(reply.models))}")
+        lines.append(f"- {sign} {escape(reply_text(reply.record, strings))} — {escape(', '.join(reply.models))}")
     return "\n".join(lines)

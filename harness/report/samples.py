@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.metrics.text import normalise
 from harness.records import EXAMPLES, Record, example_order
 from harness.report import formats
-from harness.report.strings import Words
+from harness.report.strings import Strings
 from harness.report.summary import Cell, Group
 
 SHOWN = 6
@@ -69,18 +69,18 @@ def matches(record: Record, task: str, language: str) -> bool | None:
     return (same or None) if task == "captioning" else same
 
 
-def said(record: Record, words: Words) -> str:
+def reply_text(record: Record, strings: Strings) -> str:
     """What a model made of a sample, in one line."""
     if record.error is not None:
-        return words("no_answer", error=formats.clean(record.error, 200))
+        return strings("no_answer", error=formats.clean(record.error, 200))
     if record.retrieval is not None:
         rank = record.retrieval.get("rank")
         if rank is None:
-            return words("no_match")
-        text = words("rank_answer", rank=formats.count(rank))
+            return strings("no_match")
+        text = strings("rank_answer", rank=formats.count(rank))
         first = record.retrieval.get("top") or []
-        return text + (words("found_first", ids=formats.clean(", ".join(map(str, first[:3])), 120)) if first else "")
-    return formats.clean(record.answer, 300) if record.answer else words("empty_answer")
+        return text + (strings("found_first", ids=formats.clean(", ".join(map(str, first[:3])), 120)) if first else "")
+    return formats.clean(record.answer, 300) if record.answer else strings("empty_answer")
 
 
 def _draw(cell: Cell) -> dict[str, Record]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report import comparisons as across
-from harness.report import formats, tables
-from harness.report.strings import Words
+from harness.report import comparisons, formats, tables
+from harness.report.strings import Strings
 from harness.report.summary import Summary
 from harness.report.tables import Table
 
@@ -21,36 +20,36 @@ _GAP = 2
 """Between columns: a space of padding and the box's own."""
 
 
-def show(summary: Summary, console: Console, words: Words) -> None:
+def show(summary: Summary, console: Console, strings: Strings) -> None:
     """Print every group of `summary`, and the notes that belong to them."""
     ascii_only = console.options.ascii_only
     for group in summary.groups:
         console.print()
-        _line(console, tables.title(group, words), "bold", ascii_only)
+        _line(console, tables.title(group, strings), "bold", ascii_only)
         if group.cells:
-            _table(console, tables.results(group, words), words, ascii_only)
+            _table(console, tables.results(group, strings), strings, ascii_only)
         else:
-            _line(console, words("nothing"), "", ascii_only)
-        for note in tables.notes(group, words):
+            _line(console, strings("nothing"), "", ascii_only)
+        for note in tables.notes(group, strings):
             _line(console, note, "dim", ascii_only)
-        for status, models, reason in tables.missing(group, words):
-            style = "" if status == words("skipped") else "bold"
+        for status, models, reason in tables.missing(group, strings):
+            style = "" if status == strings("skipped") else "bold"
             _line(console, f"{status}: {models} ({reason})", style, ascii_only)
     for groups in summary.ablations:
-        table = across.ablations(groups, words, parts=False)
+        table = comparisons.ablations(groups, strings, parts=False)
         console.print()
-        _line(console, f"{words('ablations')}: {table.caption}", "bold", ascii_only)
-        _table(console, table, words, ascii_only)
+        _line(console, f"{strings('ablations')}: {table.caption}", "bold", ascii_only)
+        _table(console, table, strings, ascii_only)
     console.print()
     if any(tables.mark(cell, group) for group in summary.groups for cell in group.models):
-        _line(console, words("best_note"), "dim", ascii_only)
+        _line(console, strings("best_note"), "dim", ascii_only)
     if any(cell.score.low is not None for cell in summary.cells):
-        _line(console, words("interval_note"), "dim", ascii_only)
+        _line(console, strings("interval_note"), "dim", ascii_only)
     if summary.pocket:
-        _line(console, words("pocket", names=", ".join(summary.pocket)), "", ascii_only)
+        _line(console, strings("pocket", names=", ".join(summary.pocket)), "", ascii_only)
 
 
-def _table(console: Console, table: Table, words: Words, ascii_only: bool) -> None:
+def _table(console: Console, table: Table, strings: Strings, ascii_only: bool) -> None:
     from rich.box import ASCII2, SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -71,11 +70,11 @@ def _table(console: Console, table: Table, words: Words, ascii_only: bool) -> No
         drawn.add_row(*(Text(_plain(row.cells[i], ascii_only)) for i in kept), style=style, end_section=ends)
     console.print(drawn)
     if dropped := [column.title for i, column in enumerate(table.columns) if i not in kept]:
-        _line(console, words("hidden", names=", ".join(dropped)), "dim", ascii_only)
+        _line(console, strings("hidden", names=", ".join(dropped)), "dim", ascii_only)
 
 
 def _fit(table: Table, width: int) -> list[int]:
-    """The positions of the columns that fit into `width` characters, those of highest rank left out first."""
+    """The positions of the columns that fit into `width` characters; those with the highest `drop_order` go first."""
     from rich.cells import cell_len
 
     def need(position: int) -> int:
@@ -84,10 +83,10 @@ def _fit(table: Table, width: int) -> list[int]:
 
     kept = list(range(len(table.columns)))
     while sum(need(i) + _GAP for i in kept) - 1 > width:
-        loose = [i for i in kept if table.columns[i].rank]
+        loose = [i for i in kept if table.columns[i].drop_order]
         if not loose:
             break
-        kept.remove(max(loose, key=lambda i: (table.columns[i].rank, i)))
+        kept.remove(max(loose, key=lambda i: (table.columns[i].drop_order, i)))
     return kept
 
 

@@ -8,7 +8,7 @@ from harness.errors import UserError
 
 ReportLanguage = Literal["en", "zh"]
 
-WORDS: dict[str, tuple[str, str]] = {
+STRINGS: dict[str, tuple[str, str]] = {
     # Headings
     "title": ("Comparison: {runs}", "模型对比：{runs}"),
     "overview": ("At a glance", "总览"),
@@ -250,7 +250,7 @@ WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Words:
+class Strings:
     """Looks up fixed words in one language: `words("title", runs="a")`."""
 
     def __init__(self, language: str) -> None:
@@ -260,8 +260,8 @@ class Words:
         self._column = ("en", "zh").index(language)
 
     def __call__(self, key: str, **values: object) -> str:
-        return WORDS[key][self._column].format(**values)
+        return STRINGS[key][self._column].format(**values)
 
     def name(self, name: str) -> str:
         """A task's, language's or origin's own word; a name that has none stands as it is."""
-        return WORDS[name][self._column] if name in WORDS else name
+        return STRINGS[name][self._column] if name in STRINGS else name

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import formats
-from harness.report.strings import Words
+from harness.report.strings import Strings
 from harness.report.summary import Cell, Group, Number, number
 
 Text = Callable[[Cell], str]
@@ -29,7 +29,7 @@ class Column:
     title: str
     right: bool = False
     """Figures stand to the right."""
-    rank: int = 0
+    drop_order: int = 0
     """Where a table is too wide, columns of the highest rank go first; 0 always stays."""
 
 
@@ -84,7 +84,7 @@ def side_metrics(group: Group, most: int = 3) -> list[str]:
     return (worthy or list(names))[:most]
 
 
-def results(group: Group, words: Words) -> Table:
+def results(group: Group, strings: Strings) -> Table:
     """The main table of a group: quality first, then what it cost. Columns without a figure are left out."""
 
     def measured(key: str, form: Form = formats.quantity) -> Text:
@@ -105,30 +105,30 @@ def results(group: Group, words: Words) -> Table:
     return _table(
         group.cells,
         group,
-        (Column(words("model")), name),
-        (Column(words("origin"), rank=3), lambda cell: words.name(cell.origin)),
-        (Column(words("route"), rank=6), lambda cell: cell.route or formats.NONE),
+        (Column(strings("model")), name),
+        (Column(strings("origin"), drop_order=3), lambda cell: strings.name(cell.origin)),
+        (Column(strings("route"), drop_order=6), lambda cell: cell.route or formats.NONE),
         (Column(f"{group.headline} [95 %]"), lambda cell: formats.with_interval(cell.score, group.headline)),
-        (Column(words("rank"), True, 6), rank),
+        (Column(strings("rank"), True, 6), rank),
         *((Column(other, True, 5 + place), value(other)) for place, other in enumerate(side_metrics(group))),
         (
-            Column(words("answered"), True),
+            Column(strings("answered"), True),
             lambda cell: formats.NONE if cell.reference else formats.share(cell.coverage),
         ),
-        (Column(words("of_answered"), True, 5), lambda cell: formats.metric(cell.of_answered, group.headline)),
-        (Column(words("p50"), True, 2), measured("p50_ms")),
-        (Column(words("rate"), True, 4), measured("samples_per_s")),
-        (Column(words("load"), True, 8), measured("load_s")),
-        (Column(words("memory"), True, 7), measured("peak_memory_mb", formats.count)),
+        (Column(strings("of_answered"), True, 5), lambda cell: formats.metric(cell.of_answered, group.headline)),
+        (Column(strings("p50"), True, 2), measured("p50_ms")),
+        (Column(strings("rate"), True, 4), measured("samples_per_s")),
+        (Column(strings("load"), True, 8), measured("load_s")),
+        (Column(strings("memory"), True, 7), measured("peak_memory_mb", formats.count)),
     )
 
 
 def _table(cells: Sequence[Cell], group: Group, *columns: tuple[Column, Text]) -> Table:
-    """A row for each cell, without the columns that may go (rank above 0) and have no figure in any row."""
+    """A row for each cell, without the columns that may go (a `drop_order` above 0) and have no figure in any row."""
     kept = [
         (column, text)
         for column, text in columns
-        if not column.rank or any(text(cell) not in (formats.NONE, "") for cell in cells)
+        if not column.drop_order or any(text(cell) not in (formats.NONE, "") for cell in cells)
     ]
     return Table(
         tuple(column for column, _ in kept),
@@ -136,11 +136,11 @@ def _table(cells: Sequence[Cell], group: Group, *columns: tuple[Column, Text]) -
     )
 
 
-def all_metrics(group: Group, words: Words) -> Table:
+def all_metrics(group: Group, strings: Strings) -> Table:
     """Every metric with its interval: metrics down, models across would be too wide, so models stay down."""
     names = list(dict.fromkeys(name for cell in group.cells for name in cell.metrics))
     return Table(
-        (Column(words("model")), *(Column(name, True) for name in names)),
+        (Column(strings("model")), *(Column(name, True) for name in names)),
         tuple(
             Row(
                 (cell.label, *(formats.with_interval(cell.metrics.get(name, Number()), name) for name in names)),
@@ -151,7 +151,7 @@ def all_metrics(group: Group, words: Words) -> Table:
     )
 
 
-def latency(group: Group, words: Words) -> Table | None:
+def latency(group: Group, strings: Strings) -> Table | None:
     """Latency, throughput and memory of a group, fastest first, machine by machine; None where nothing was timed."""
     timed = [cell for cell in group.models if number(cell.latency.get("p50_ms")) is not None]
     if not timed:
@@ -159,19 +159,19 @@ def latency(group: Group, words: Words) -> Table | None:
     timed.sort(key=lambda cell: (group.machines.index(cell.machine), cell.latency["p50_ms"]))
 
     def measured(word: str, key: str, form: Form = formats.quantity) -> tuple[Column, Text]:
-        return Column(words(word), True, 1), lambda cell: form(cell.latency.get(key))
+        return Column(strings(word), True, 1), lambda cell: form(cell.latency.get(key))
 
     def phase(name: str) -> tuple[Column, Text]:
         part = lambda cell: formats.quantity((cell.latency.get("phases_ms") or {}).get(name))  # noqa: E731
-        return Column(words("phase", name=name), True, 1), part
+        return Column(strings("phase", name=name), True, 1), part
 
     phases = dict.fromkeys(name for cell in timed for name in cell.latency.get("phases_ms") or {})
     several = len(group.machines) > 1
     return _table(
         timed,
         group,
-        (Column(words("model")), lambda cell: cell.label),
-        (Column(words("machine_column"), rank=1), lambda cell: cell.machine if several else ""),
+        (Column(strings("model")), lambda cell: cell.label),
+        (Column(strings("machine_column"), drop_order=1), lambda cell: cell.machine if several else ""),
         measured("p50", "p50_ms"),
         measured("p90", "p90_ms"),
         measured("p95", "p95_ms"),
@@ -189,7 +189,7 @@ def latency(group: Group, words: Words) -> Table | None:
     )
 
 
-def slices(group: Group, field: str, words: Words) -> tuple[Table, int]:
+def slices(group: Group, field: str, strings: Strings) -> tuple[Table, int]:
     """The headline metric by the values of one field, and how many values were too many to show.
 
     Models down and values across, or the other way where the values are many.
@@ -202,7 +202,7 @@ def slices(group: Group, field: str, words: Words) -> tuple[Table, int]:
         columns = (Column(field), *(Column(cell.label, True) for cell in cells))
         rows = [_scores(name, column, group) for name, column in zip(names, zip(*scores, strict=True), strict=True)]
     else:
-        columns = (Column(words("model")), *(Column(name, True) for name in names))
+        columns = (Column(strings("model")), *(Column(name, True) for name in names))
         rows = [_scores(cell.label, row, group, _kind(cell, group)) for cell, row in zip(cells, scores, strict=True)]
     return Table(columns, tuple(rows)), len(sizes) - len(shown)
 
@@ -237,45 +237,47 @@ def _part(cell: Cell, field: str, value: str) -> Number:
     return part.metrics.get(cell.headline, Number()) if part else Number()
 
 
-def missing(group: Group, words: Words) -> list[tuple[str, str, str]]:
+def missing(group: Group, strings: Strings) -> list[tuple[str, str, str]]:
     """(status, models, reason) of the cells without a score, one entry for each reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for cell in group.missing:
         found.setdefault((cell.status, formats.clean(cell.reason, 300)), []).append(cell.label)
-    return [(words.name(status), ", ".join(names), reason or formats.NONE) for (status, reason), names in found.items()]
+    return [
+        (strings.name(status), ", ".join(names), reason or formats.NONE) for (status, reason), names in found.items()
+    ]
 
 
-def title(group: Group, words: Words, short: bool = False) -> str:
+def title(group: Group, strings: Strings, short: bool = False) -> str:
     """Such as "Captioning · pocket · English · n = 500", or short: "captioning · pocket · English"."""
-    ablated = ablation(group, words) if group.ablate else ""
+    ablated = ablation(group, strings) if group.ablate else ""
     counts = {cell.samples for cell in group.models}
     n = "" if short or len(counts) != 1 or counts == {None} else f"n = {formats.count(counts.pop())}"
-    parts = (group.task if short else words.name(group.task), group.dataset, words.name(group.language), ablated, n)
+    parts = (group.task if short else strings.name(group.task), group.dataset, strings.name(group.language), ablated, n)
     return " · ".join(part for part in parts if part)
 
 
-def ablation(group: Group, words: Words) -> str:
+def ablation(group: Group, strings: Strings) -> str:
     """What the models of a group were not given, such as "without audio"; "whole" where nothing is missing."""
-    return words.name(f"ablate {group.ablate}") if group.ablate else words("whole")
+    return strings.name(f"ablate {group.ablate}") if group.ablate else strings("whole")
 
 
-def notes(group: Group, words: Words) -> list[str]:
+def notes(group: Group, strings: Strings) -> list[str]:
     """What a reader must know of one group beside its figures."""
     found = []
     if group.joined:
-        found.append(words("joined_note"))
+        found.append(strings("joined_note"))
     if len(group.machines) > 1:
-        found.append(words("machines_note", machines="; ".join(name or formats.NONE for name in group.machines)))
+        found.append(strings("machines_note", machines="; ".join(name or formats.NONE for name in group.machines)))
     counts = sorted({cell.samples for cell in group.models if cell.samples is not None})
     if len(counts) > 1:
-        found.append(words("counts_note", counts=", ".join(f"{n:,}" for n in counts)))
+        found.append(strings("counts_note", counts=", ".join(f"{n:,}" for n in counts)))
     doubts: dict[str, list[str]] = {}
     for cell in group.cells:
         if not cell.reliable:
             doubts.setdefault(formats.clean(cell.doubt or formats.NONE, 120), []).append(cell.label)
     if doubts:
         reasons = (f"{doubt} ({', '.join(labels)})" for doubt, labels in doubts.items())
-        found.append(words("unreliable", reasons="; ".join(reasons)))
+        found.append(strings("unreliable", reasons="; ".join(reasons)))
     found.extend(dict.fromkeys(f"{cell.label}: {formats.clean(cell.note, 300)}" for cell in group.cells if cell.note))
     return found
 

@@ -10,14 +10,14 @@ import pytest
 
 from harness import report
 from harness.report import charts, fonts, html, labels, summary
-from harness.report.strings import Words
+from harness.report.strings import Strings
 
 
 def drawn(folder, language="en", task="vqa"):
     data = summary.load(folder)
     data = summary.parse({**data, "cells": [cell for cell in data["cells"] if cell["task"] == task]}, folder=folder)
     (folder / "charts").mkdir(exist_ok=True)
-    return charts.draw(data, folder / "charts", Words(language))
+    return charts.draw(data, folder / "charts", Strings(language))
 
 
 def test_every_task_has_both_charts_in_both_formats(written):

@@ -7,7 +7,7 @@ import pytest
 from harness import report
 from harness.errors import UserError
 from harness.report import summary, tables
-from harness.report.strings import Words
+from harness.report.strings import Strings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 
@@ -151,7 +151,7 @@ def test_many_slice_values_stand_below_one_another_and_the_largest_are_shown(dem
 
     edit(demo, many)
     group = summary.parse(summary.load(demo)).groups[0]
-    table, more = tables.slices(group, "category", Words("en"))
+    table, more = tables.slices(group, "category", Strings("en"))
     assert [row.cells[0] for row in table.rows] == [f"kind{i} (n={i})" for i in range(6, 30)]
     assert table.columns[1].title == "fusion-self-attention"
     assert more == 6

@@ -2,11 +2,10 @@
 
 import json
 
-from harness.report import comparisons as across
-from harness.report import summary
-from harness.report.strings import Words
+from harness.report import comparisons, summary
+from harness.report.strings import Strings
 
-WORDS = Words("en")
+STRINGS = Strings("en")
 
 
 def data_of(folder, change=None):
@@ -17,7 +16,7 @@ def data_of(folder, change=None):
 
 
 def test_the_best_model_stands_first_in_each_difference(demo):
-    table = across.pairs(data_of(demo).groups[0], WORDS)
+    table = comparisons.pairs(data_of(demo).groups[0], STRINGS)
     assert table is not None
     assert [row.cells[:2] for row in table.rows] == [
         ("qwen3-vl-pocket", "+0.020 [-0.020, +0.060]"),
@@ -31,7 +30,7 @@ def test_only_a_corrected_p_below_five_percent_shows_a_difference(demo):
         for row, p in zip(data["comparisons"], (0.0499, 0.05, None), strict=False):
             row["p_holm"] = p
 
-    table = across.pairs(data_of(demo, borderline).groups[0], WORDS)
+    table = comparisons.pairs(data_of(demo, borderline).groups[0], STRINGS)
     assert table is not None
     assert {row.cells[0]: row.cells[3] for row in table.rows} == {
         "fusion-concat": "yes",
@@ -41,7 +40,7 @@ def test_only_a_corrected_p_below_five_percent_shows_a_difference(demo):
 
 
 def test_gaps_between_origins_have_intervals_and_say_what_was_not_shown(demo):
-    table = across.origins(data_of(demo), WORDS)
+    table = comparisons.origins(data_of(demo), STRINGS)
     assert table is not None
     assert table.rows[0].cells == (
         "vqa · pocket · English exact_match",
@@ -58,15 +57,15 @@ def test_models_of_one_origin_have_no_gaps(demo):
         for cell in data["cells"]:
             cell["origin"] = "reference" if cell["origin"] == "reference" else "domestic"
 
-    assert across.origins(data_of(demo, at_home), WORDS) is None
+    assert comparisons.origins(data_of(demo, at_home), STRINGS) is None
 
 
 def test_a_single_table_needs_no_overview(demo):
-    assert across.overview(data_of(demo), WORDS) is not None
-    assert across.overview(data_of(demo, lambda data: data.update(cells=data["cells"][:8])), WORDS) is None
+    assert comparisons.overview(data_of(demo), STRINGS) is not None
+    assert comparisons.overview(data_of(demo, lambda data: data.update(cells=data["cells"][:8])), STRINGS) is None
 
 
 def test_standings_are_shown_as_they_were_computed(demo):
-    table = across.standings(data_of(demo), WORDS)
+    table = comparisons.standings(data_of(demo), STRINGS)
     assert table is not None
     assert table.rows[0].cells == ("fusion-self-attention", "0.900 [0.800, 1.000]", "1.250 [1.050, 1.550]", "6")

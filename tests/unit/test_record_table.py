@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis import record_table as table
-from harness.analysis.record_table import Table
+from harness.analysis.record_table import RecordTable
 from harness.records import Record
 
 RECORDS = [
@@ -17,10 +17,10 @@ RECORDS = [
 
 
 @pytest.fixture(params=[2**16, 1])
-def records(request, monkeypatch) -> Table:
+def records(request, monkeypatch) -> RecordTable:
     """With room to remember every value that may repeat, and with hardly any."""
     monkeypatch.setattr(table, "_KNOWN", request.param)
-    return Table(iter(RECORDS))
+    return RecordTable(iter(RECORDS))
 
 
 def test_the_records_come_back_in_their_order(records):
@@ -36,16 +36,16 @@ def test_some_are_taken_in_the_order_asked_for(records):
 def test_a_column_has_a_value_for_every_record(records):
     assert records.column("answer") == ["red", None, "blue", None]
     assert records.column("slices") == [{"kind": "colour"}, {}, {"kind": "colour"}, {}]
-    assert Table(RECORDS[:1]).column("error") == [None]
+    assert RecordTable(RECORDS[:1]).column("error") == [None]
 
 
 def test_what_repeats_is_kept_once():
     copies = (Record(str(i), str(i), references=(f"{'re'}d", "blue"), answer="".join("red")) for i in range(3))
-    kept = Table(copies)
+    kept = RecordTable(copies)
     assert len({id(references) for references in kept.column("references")}) == 1
     assert len({id(answer) for answer in kept.column("answer")}) == 1
 
 
 def test_what_is_not_scored_is_left_out():
-    (record,) = Table([Record("1", "1", question="What?", media=("a.png",), tokens_out=3, answer="red")])
+    (record,) = RecordTable([Record("1", "1", question="What?", media=("a.png",), tokens_out=3, answer="red")])
     assert (record.question, record.media, record.tokens_out, record.answer) == ("", (), None, "red")

@@ -27,6 +27,11 @@ class TransientError(Exception):
     and the engine asks again after a pause before it counts as a failure."""
 
 
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """A number with its noun, such as "1 sample" or "2 samples"; `nouns` is the plural where an s does not make it."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a message about an unknown `name`: the nearest right name, else all of them, as a sentence."""
     known = sorted(known)

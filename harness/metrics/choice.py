@@ -1,9 +1,10 @@
 """Which choice a free-text answer makes: a letter or a choice's own words, in English and Chinese.
 
 Models asked for "the letter only" answer with reasons, with a trace of thought, with a correction half way, or refuse.
-What is read must be what a careful person would read, and nothing where two choices remain: guessing would make the
-accuracy of a talkative model a matter of regular expressions. So every letter is found first, those that are only named
-to be ruled out are dropped, and an order of trust decides: the whole answer, a stated answer, a lone letter, the words.
+The choice read must be the one that a careful person would read, and none where two choices remain: guessing would make
+the accuracy of a talkative model a matter of regular expressions. So every letter is found first, letters that are only
+named to be ruled out are dropped, and then the first of these decides: the whole answer, an answer that is announced
+("the answer is B"), the only letter that is named, a choice's own words.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _REASON = re.compile(r"\s+(?:because|since|as|is|isn't|and|or|nor|but|due|given|for|which|with|in this)\b")
-"""What may follow a letter A or I that is no word of the sentence."""
+"""What follows an A or I that names a choice; before any other word it is the article or the pronoun."""
 
 
 @lru_cache(maxsize=100_000)
@@ -51,9 +52,9 @@ def _extract(text: str, choices: tuple[str, ...], language: str) -> int | None:
     whole = _WHOLE.match(text)
     if whole and whole.group(1).upper() in letters:
         return letters.index(whole.group(1).upper())
-    said = normalise(text, language)
-    exact = [i for i, choice in enumerate(choices) if normalise(choice, language) == said]
-    if said and exact:
+    plain = normalise(text, language)
+    exact = [i for i, choice in enumerate(choices) if normalise(choice, language) == plain]
+    if plain and exact:
         return exact[0] if len(exact) == 1 else None
     found = _by_letter(text, letters)
     if found is not None:
@@ -64,13 +65,13 @@ def _extract(text: str, choices: tuple[str, ...], language: str) -> int | None:
 def extract_choice(text: str, choices: Sequence[str], language: str) -> int | None:
     """Index of the one choice that an answer makes; None where it makes none or leaves several.
 
-    `choices` in the order shown, lettered A, B, C ... (at most 26 have a letter).
+    `choices` are in the order shown, lettered A, B, C ... (at most 26 have a letter).
     """
     return _extract(text, tuple(choices), language)
 
 
 def reference_choice(reference: str, choices: Sequence[str]) -> int | None:
-    """Index of the choice that a reference names, by its text or else by its letter; None where it is neither."""
+    """Index of the choice that a reference names, by its text or else by its letter; None where it names neither."""
     if reference in choices:
         return list(choices).index(reference)
     for language in ("en", "zh"):
@@ -92,7 +93,8 @@ def _corrected_at(text: str) -> int:
 
 
 def _by_letter(text: str, letters: str) -> int | None:
-    """Index of the letter an answer settles on; -1 where it names letters but settles on none; None without letters."""
+    """Index of the letter that an answer settles on; -1 where it names letters but settles on none, None where it names
+    none."""
     text = _flatten(text)
     leading = _LEADING.match(text)
     found: list[tuple[int, str, bool]] = []  # position, letter, whether stated as the answer
@@ -103,7 +105,7 @@ def _by_letter(text: str, letters: str) -> int | None:
         first = leading is not None and leading.start(1) == start
         cued = bool(_CUE.search(text[:start]) or _CUE_AFTER.match(text[end:])) or match.re is _LOWER_CUE
         bare_word = letter in "AI" and text[start - 1 : start] not in ("(", "[")
-        # "A dog", "I think": a word, not a choice, unless the answer is announced ("the answer is A because").
+        # "A dog" and "I think" hold a word and no choice, unless the answer is announced ("the answer is A because").
         followed = re.match(r"\s+[a-z]|'", text[end:]) and not _REASON.match(text[end:])
         if followed and ((bare_word and not cued and not first) or (letter == "A" and cued)):
             continue
@@ -132,7 +134,8 @@ def _by_letter(text: str, letters: str) -> int | None:
 
 
 def _only(found: list[tuple[int, int]], corrected: int) -> int | None:
-    """The one option among mentions (position, index), or the only one after a correction."""
+    """The one option that the mentions (position, index) after the last correction agree on, else that all of them do;
+    None where they disagree."""
     for group in ([m for m in found if m[0] > corrected] if corrected >= 0 else [], found):
         named = {index for _, index in group}
         if len(named) == 1:

@@ -1,33 +1,39 @@
 """Classification: accuracy, per-class averages, top-5, calibration, and free-text answers mapped to labels.
 
 Statistics are counts by class (answered right, answered, true), which add up over samples, so macro-F1 has an interval
-like any average. Averages follow scikit-learn with `labels=` the declared set and zero_division=0; an answer that is no
-label is wrong and is no class.
+like any average. Averages follow scikit-learn with `labels=` the declared set and zero_division=0. An answer that maps
+to no label counts as wrong, and does not count as a class of its own.
+
+Shapes in this module:
+    n           samples
+    c           classes, numbered in the order of the labels
+    t [n]       int64, each sample's true class
+    p [n]       int64, the class answered; -1 where the answer maps to no label
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from harness.errors import UserError
+import numpy as np
+
+from harness.errors import UserError, counted
 from harness.metrics import Metric, Scored, averaged
 from harness.metrics.text import mentions, normalise
 
-if TYPE_CHECKING:
-    import numpy as np
-
 ECE_BINS = 15
+"""The bins of equal width into which confidences are sorted."""
 RARE = 10
-"""Samples of a class below which per-class averages are marked: their intervals then cover less than they say."""
+"""Averages over classes are marked where a class has fewer samples: their intervals then cover less than they say."""
 
 
 def map_to_label(text: str, labels: Sequence[str], language: str) -> str | None:
-    """The one label a free-text answer names: equal after normalisation, else named alone; None where there is none."""
-    said = normalise(text, language)
-    equal = [label for label in labels if normalise(label, language) == said]
+    """The one label that a free-text answer means: the label equal to it after normalisation, else the only one it
+    names; None where it means none or several."""
+    plain = normalise(text, language)
+    equal = [label for label in labels if normalise(label, language) == plain]
     if equal:
-        return equal[0] if said and len(equal) == 1 else None
+        return equal[0] if plain and len(equal) == 1 else None
     named = {index for _, index in mentions(text, labels, language)}
     return labels[named.pop()] if len(named) == 1 else None
 
@@ -38,22 +44,22 @@ def classification_scores(
     labels: Sequence[str] = (),
     scores: np.ndarray | None = None,
 ) -> list[Scored]:
-    """All classification metrics, accuracy first. `predicted` None is an error or an answer that is no label: wrong.
+    """All classification metrics, accuracy first.
 
-    `labels` is the declared set; empty: the union of true and predicted. `scores` float [n, len(labels)] adds top-5
-    accuracy (a tie with the true label's score goes against the model) and ECE; NaN rows (errors) count as wrong and
-    take no part in ECE; they are turned to probabilities by softmax unless every row already is a distribution.
-    Raises UserError where a true label is not declared, or scores are not one for each label.
+    A `predicted` None, for an error or an answer that maps to no label, counts as wrong. `labels` is the declared set;
+    where it is empty, the union of true and predicted labels stands for it. `scores`, float [n, c], add top-5 accuracy
+    (a tie with the true label's score goes against the model) and ECE; softmax makes them probabilities unless every
+    row is a distribution already. A row of NaN (an error) counts as wrong, and ECE leaves it out. Raises UserError
+    where a true label is not declared, or where there is not one score for each label.
     """
-    import numpy as np
-
     if scores is not None and not labels:
         raise UserError("Scores by label need the declared list of labels, in the scores' order.")
     labels = tuple(labels) or tuple(sorted({*true, *(p for p in predicted if p is not None)}))
     number = {label: i for i, label in enumerate(labels)}
     for row, label in enumerate(true, 1):
         if label not in number:
-            raise UserError(f"Sample {row}: its true label '{label}' is not among the {len(labels)} declared labels.")
+            declared = counted(len(labels), "declared label")
+            raise UserError(f"Sample {row}: its true label '{label}' is not among the {declared}.")
     t = np.array([number[label] for label in true], dtype=np.int64)
     p = np.array([-1 if label is None else number.get(label, -1) for label in predicted], dtype=np.int64)
     right = p == t
@@ -64,28 +70,21 @@ def classification_scores(
     ]
     if scores is not None:
         if scores.shape != (len(t), len(labels)):
-            raise UserError(f"{scores.shape} scores for {len(t)} samples and {len(labels)} labels.")
+            needed = f"{counted(len(t), 'sample')} and {counted(len(labels), 'label')}"
+            raise UserError(f"The scores have the shape {scores.shape}, but there are {needed}.")
         found += [*([_top5(t, scores)] if len(labels) > 5 else []), _ece(t, scores)]
     return found
-
-
-def confusion(predicted: Sequence[str | None], true: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """Counts int64 [len(labels), len(labels) + 1]: true label by answered label, the last column no label."""
-    import numpy as np
-
-    number = {label: i for i, label in enumerate(labels)}
-    table = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
-    for said, label in zip(predicted, true, strict=True):
-        table[number[label], number.get(said, len(labels)) if said is not None else len(labels)] += 1
-    return table
 
 
 # Averages over classes ------------------------------------------------------------------------------------------------
 
 
 def _by_class(t: np.ndarray, p: np.ndarray, classes: int) -> list[Scored]:
-    """Balanced accuracy and the macro, micro and weighted averages, from counts [right, answered, true] by class."""
-    import numpy as np
+    """Balanced accuracy and the macro, micro and weighted averages.
+
+    A sample's statistics are [3 c]: for each class whether it was answered rightly, answered, and true. They are sparse
+    where there are many classes.
+    """
     from scipy import sparse
 
     n, rows = len(t), np.arange(len(t))
@@ -104,8 +103,8 @@ def _by_class(t: np.ndarray, p: np.ndarray, classes: int) -> list[Scored]:
 
     support = np.bincount(t, minlength=classes) if n else np.zeros(classes)
     least = int(support.min()) if classes else 0
-    doubt = f"the rarest class has {least} samples" if n and least < RARE else ""
-    over = f"over the {classes} labels"
+    doubt = f"the rarest class has {counted(least, 'sample')}" if n and least < RARE else ""
+    over = f"over the {counted(classes, 'label')}"
     return [
         averages("balanced_accuracy", "mean recall over the labels that occur", _balanced, doubt),
         averages("precision_macro", f"mean precision {over}; 0 where never answered", _precision, doubt),
@@ -116,21 +115,18 @@ def _by_class(t: np.ndarray, p: np.ndarray, classes: int) -> list[Scored]:
     ]
 
 
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    import numpy as np
+# Each of these turns sums [..., c] of the three counts into values [...]; a ratio with nothing below it is 0.
 
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros_like(a, dtype=np.float64), where=b > 0)
 
 
 def _defined(values: np.ndarray, true: np.ndarray) -> np.ndarray:
-    import numpy as np
-
     return np.where(true.sum(axis=-1) > 0, values, np.nan)
 
 
 def _balanced(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> np.ndarray:
-    import numpy as np
-
     with np.errstate(invalid="ignore", divide="ignore"):
         return _ratio(right, true).sum(axis=-1) / (true > 0).sum(axis=-1)
 
@@ -160,8 +156,6 @@ def _f1_weighted(right: np.ndarray, answered: np.ndarray, true: np.ndarray) -> n
 
 
 def _top5(t: np.ndarray, scores: np.ndarray) -> Scored:
-    import numpy as np
-
     own = scores[np.arange(len(t)), t][:, None]
     ahead = (scores >= own).sum(axis=1) - 1
     hit = (ahead < 5) & ~np.isnan(scores).any(axis=1)
@@ -169,9 +163,10 @@ def _top5(t: np.ndarray, scores: np.ndarray) -> Scored:
 
 
 def _ece(t: np.ndarray, scores: np.ndarray) -> Scored:
-    """Expected calibration error (Guo et al. 2017): statistics by bin are [confidence, right] sums and the count."""
-    import numpy as np
+    """Expected calibration error (Guo et al. 2017) of the most probable label.
 
+    A sample's statistics are [ECE_BINS, 2], flat: in the bin of its confidence, right - confidence and 1; else 0.
+    """
     given = ~np.asarray(np.isnan(scores).any(axis=1))
     s = np.where(given[:, None], scores, 0.0).astype(np.float64)
     probabilities = s

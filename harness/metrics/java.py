@@ -1,7 +1,7 @@
-"""pycocoevalcap's Java programs: where they are, if this machine can run them.
+"""The Java programs of pycocoevalcap: where they are, if this machine can run them.
 
-Its wheel brings METEOR and Stanford's tokeniser as jars; nothing of its Python code is used. That a command named
-`java` is there says little (macOS has one that only offers to install Java), so it is asked once.
+The package brings METEOR and Stanford's tokeniser as jars; its Python code is not used. A command named `java` proves
+little (macOS has one that only offers to install Java), so it is called once to see whether it works.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def jar(name: str) -> Path | None:
-    """The program at this path within pycocoevalcap; None where it is not installed, or no Java that works."""
+    """The program at this path within pycocoevalcap; None where that is not installed, or where Java does not work."""
     package = importlib.util.find_spec("pycocoevalcap")
     if package is None or not package.submodule_search_locations or not works():
         return None
@@ -24,7 +24,7 @@ def jar(name: str) -> Path | None:
 
 @cache
 def works() -> bool:
-    """Whether there is a Java that runs."""
+    """Whether Java is installed and starts."""
     if shutil.which("java") is None:
         return False
     return subprocess.run(["java", "-version"], capture_output=True, check=False).returncode == 0

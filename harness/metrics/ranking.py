@@ -1,9 +1,21 @@
 """Where each query's positives stand among a whole gallery, both ways from one matrix product, in bounded memory.
 
-Counting how many items score at least as high as the best positive needs no sort, but ties decide recall when a model
-maps many items to one point, so they are decided exactly: a blocked float32 product counts what is clearly above or
-below, and only pairs within a hair of a positive's score are computed again in float64. Ties go against the model.
+The items that score at least as high as the best positive are counted, which needs no sort. But ties decide recall
+when a model maps many items to one point, so they are decided exactly: a blocked float32 product counts what is clearly
+above or below, and only pairs within a hair of a positive's score are computed again in float64. Ties go against the
+model.
 The product runs on a GPU where torch is already loaded and has one, and in numpy elsewhere.
+
+Shapes and words in this module:
+    n, m, d         images, texts, and the length of their vectors
+    a, b            the images' vectors float32 [n, d] and the texts' [m, d], with the rows of failed items zeroed
+    block           float32 [rows, m]: the scores of up to ROWS images, from image number `start` on, with all texts
+    query, item     an image and a text, or the other way round: each direction (`_Side`) has its own
+    positive        an item that is right for a query; the k given pairs say which are
+    entry           a (query, positive) pair; k of them, sorted by query, and for each query by falling score
+    ahead [k]       for each entry, how many items that are not positives score at least as high
+    position [k]    ahead + 1 + how many positives of the same query stand before it: the rank, ties at their worst
+    hair            scores that are farther apart than this in float32 are in the same order in float64
 """
 
 from __future__ import annotations
@@ -15,37 +27,40 @@ from dataclasses import dataclass, field
 import numpy as np
 
 ROWS = 240
-"""Rows of a block; under 256, so that counts down a column fit a byte."""
+"""Rows of a block; fewer than 256, so that counts down a column fit a byte."""
 DEPTH = 10
-"""Positions that found@k and AP@k look at."""
+"""found@k and AP@k look at no position beyond this one."""
 _HAIR = 4e-6
-"""Relative to the largest norms: wider than any rounding of a float32 product."""
+"""The width of a hair relative to the largest norms: more than any rounding of a float32 product."""
 _TIE = 1e-12
+"""Scores this close in float64 are equal: sums in another order differ by less."""
 _GROUPS = 16
+"""How many columns are compared at a time to find a row's best ones."""
 _PAIRS = 256
-"""Pairs computed again at once: their float64 copies fit the cache."""
+"""How many pairs are computed again at a time: their float64 copies fit the cache."""
 
 
 @dataclass
 class Ranking:
-    """The queries of one direction, in order. Positions count from 1; those of ties are the worst."""
+    """The q queries of one direction, in order. Positions count from 1, and ties stand at their worst position."""
 
     gallery: int
     """How many items were ranked."""
     rank: np.ndarray
-    """int64 [n]: of the best positive; 0 where a query has no positive."""
+    """Int64 [q]: the position of the best positive; 0 where a query has no positive."""
     positives: np.ndarray
-    """int64 [n]: how many items are right."""
+    """Int64 [q]: how many items are right."""
     found5: np.ndarray
-    """int64 [n]: positives among the first five."""
+    """Int64 [q]: how many positives are among the first five."""
     found10: np.ndarray
+    """Int64 [q]: how many positives are among the first ten."""
     average_precision10: np.ndarray
-    """float64 [n]: mean over min(positives, 10) of the precision at each positive among the first ten."""
+    """Float64 [q]: the sum over the positives among the first ten of the precision there, over min(positives, 10)."""
     top: np.ndarray
-    """int64 [n, k]: the first items, best first."""
+    """Int64 [q, k]: the first items, the best first."""
 
     def row(self, i: int) -> dict[str, int | float]:
-        """Query i as plain numbers: what `retrieval_scores` takes, beside a direction."""
+        """Query i as plain numbers: with a direction, this is what `retrieval_scores` takes."""
         return {
             "rank": int(self.rank[i]),
             "positives": int(self.positives[i]),
@@ -58,26 +73,43 @@ class Ranking:
 
 @dataclass
 class _Side:
-    """One direction while it is counted. Entries are (query, positive) pairs, each query's best positive first."""
+    """One direction while it is counted."""
 
     query: np.ndarray
+    """Int64 [k]: each entry's query."""
     item: np.ndarray
+    """Int64 [k]: each entry's positive."""
     score: np.ndarray
-    """float64 [k]: what the item must be beaten with."""
+    """Float64 [k]: the score of the pair; -inf where either failed."""
     start: np.ndarray
-    """[n + 1]: query q has the entries start[q] ... start[q + 1] - 1."""
+    """Int64 [q + 1]: query q has the entries start[q] ... start[q + 1] - 1, of which the first is its best positive."""
     ahead: np.ndarray = field(init=False)
-    """int64 [k]: non-positives that score at least as high."""
+    """Int64 [k]: counted so far. In the end it is exact for a best positive, and below DEPTH for the others."""
 
     def __post_init__(self) -> None:
         self.ahead = np.zeros(len(self.query), dtype=np.int64)
 
 
 def rank_both(images: np.ndarray, texts: np.ndarray, pairs: np.ndarray, top: int = 0) -> tuple[Ranking, Ranking]:
-    """Image-to-text and text-to-image rankings by dot product.
+    """The image-to-text and the text-to-image ranking, by dot product.
 
-    `images` [n, d] and `texts` [m, d], float; `pairs` int [k, 2] of (image, text) that belong together; `top`: how many
-    first items to keep of each query. A row that is not finite is an item that failed: it stands behind everything.
+    `images` [n, d] and `texts` [m, d] are floats, `pairs` int [k, 2] are the (image, text) that belong together, and
+    `top` says how many first items to keep of each query. A row that is not finite stands for an item that failed, and
+    comes behind everything.
+
+    The scores here are [1.0, 0.6, 0.8] for the first image and [0.0, 0.8, 0.6] for the second, whose own text is the
+    last: one other text is ahead of it.
+
+    >>> images = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> texts = np.array([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+    >>> forward, backward = rank_both(images, texts, np.array([[0, 0], [0, 1], [1, 2]]))
+    >>> forward.rank.tolist(), forward.positives.tolist(), backward.rank.tolist()
+    ([1, 2], [2, 1], [1, 2, 2])
+
+    Ties go against the model:
+
+    >>> rank_both(images, np.ones((2, 2)), np.array([[0, 0], [1, 1]]))[0].rank.tolist()
+    [2, 2]
     """
     a, failed_a = _finite(images)
     b, failed_b = _finite(texts)
@@ -105,27 +137,23 @@ def rank_both(images: np.ndarray, texts: np.ndarray, pairs: np.ndarray, top: int
     )
 
 
-def rank_queries(queries: np.ndarray, gallery: np.ndarray, pairs: np.ndarray, top: int = DEPTH) -> Ranking:
-    """One direction of `rank_both`: `pairs` are (query, item)."""
-    return rank_both(queries, gallery, pairs, top)[0]
-
-
 # Preparation ----------------------------------------------------------------------------------------------------------
 
 
 def _finite(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 with rows of failed items zeroed, and which those are."""
+    """The vectors as float32 with the rows of failed items zeroed, and bool [rows]: which rows those are."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     failed = ~np.asarray(np.isfinite(vectors).all(axis=1))
     return (np.where(failed[:, None], np.float32(0), vectors) if failed.any() else vectors), failed
 
 
 def _largest(vectors: np.ndarray) -> float:
+    """The largest norm of a row."""
     return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max())) if len(vectors) else 0.0
 
 
 def _dots(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Float64 [k] dot products of the pairs (rows[i], columns[i])."""
+    """Float64 [k]: the dot product of a[rows[i]] and b[columns[i]] for each i."""
     out = np.empty(len(rows))
     for start in range(0, len(rows), _PAIRS):
         part = slice(start, start + _PAIRS)
@@ -134,7 +162,8 @@ def _dots(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
 
 
 def _product(b: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from a block of rows to its scores with all of `b`, float32; each call overwrites the last."""
+    """A function that gives some rows' scores with all of `b`, float32 [rows, m]. A call may overwrite the result of
+    the one before."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         buffer = np.empty((ROWS, len(b)), dtype=np.float32)
@@ -144,6 +173,7 @@ def _product(b: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _side(query: np.ndarray, item: np.ndarray, score: np.ndarray, queries: int) -> _Side:
+    """The direction with these pairs [k], sorted into entries."""
     order = np.lexsort((-score, query))
     query, item, score = query[order], item[order], score[order]
     return _Side(query, item, score, np.searchsorted(query, np.arange(queries + 1)))
@@ -153,14 +183,17 @@ def _side(query: np.ndarray, item: np.ndarray, score: np.ndarray, queries: int) 
 
 
 def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.ndarray, b: np.ndarray) -> None:
-    """Count, for the queries that are this block's rows, what stands ahead of their positives."""
+    """Count what stands ahead of the positives of the queries that are this block's rows.
+
+    Such a query's scores are all in this block, so this counts each query once and for all.
+    """
 
     def count(entry: int, others: np.ndarray, items: np.ndarray, own: np.ndarray) -> int:
-        """Of `others` (scores of `items`, with positives' scores `own` among them) those ahead of an entry."""
+        """How many of `items` are ahead of an entry; `others` are their scores, and `own` those of the positives."""
         low, high = np.float32(side.score[entry] - hair), np.float32(side.score[entry] + hair)
         maybe = np.count_nonzero(others >= low) - np.count_nonzero(own >= low)
         surely = np.count_nonzero(others >= high) - np.count_nonzero(own >= high) if maybe else 0
-        if maybe != surely and low > -np.inf:
+        if maybe != surely and low > -np.inf:  # some are within a hair: float64 decides about these
             query = side.query[entry]
             near = items[(others >= low) & (others < high)]
             near = np.setdiff1d(near, side.item[side.start[query] : side.start[query + 1]])
@@ -175,10 +208,11 @@ def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.n
         if first == last:
             continue
         own = scores[side.item[first:last]]
-        if last - first == 1:
+        if last - first == 1:  # the usual case in one direction: a text has one image
             side.ahead[first] = count(first, scores, everything, own)
             continue
-        # Beyond the best, positives matter only above the score that DEPTH others reach, where few items are.
+        # Beyond the best, a positive matters only where fewer than DEPTH others are ahead of it. At least DEPTH + p
+        # items, and so DEPTH others, reach `floor`: only the few items from there on need be looked at.
         floor = _reached_by(scores, DEPTH + last - first) - hair
         least = np.float32(floor - hair)
         items = np.flatnonzero(scores >= least)
@@ -192,12 +226,13 @@ def _count_rows(block: np.ndarray, start: int, side: _Side, hair: float, a: np.n
                 side.ahead[entry] = maybe
             else:
                 side.ahead[entry] = count(entry, others, items, near)
-            if side.ahead[entry] >= DEPTH:
+            if side.ahead[entry] >= DEPTH:  # and so have those that score lower; `_ranking` fills them in
                 break
 
 
 def _reaching(others: np.ndarray, own: np.ndarray, scores: np.ndarray, hair: float) -> np.ndarray:
-    """Int [2, n]: how many of `others`, without `own`, come within a hair of each score or above, and surely above."""
+    """Int64 [2, s]: how many of `others`, without `own`, may be ahead of each of `scores` [s] (they are at most a hair
+    below it), and how many surely are (they are a hair above it)."""
     edges = np.concatenate([scores - hair, scores + hair]).astype(np.float32)
     found = len(others) - np.searchsorted(np.sort(others), edges)
     found -= len(own) - np.searchsorted(np.sort(own), edges)
@@ -205,28 +240,35 @@ def _reaching(others: np.ndarray, own: np.ndarray, scores: np.ndarray, hair: flo
 
 
 def _reached_by(scores: np.ndarray, count: int) -> float:
-    """A high score that at least `count` items reach; -inf where there are few items."""
+    """A high score that at least `count` of the items reach; -inf where there are few items.
+
+    The count-th largest of many groups' maxima is one, and costs less than the count-th largest score.
+    """
     groups = max(128, 4 * count)
     width = len(scores) // groups
     if width < 4:
         return -np.inf
-    best = scores[: width * groups].reshape(groups, width).max(axis=1)  # a group's is reached by one item at least
+    best = scores[: width * groups].reshape(groups, width).max(axis=1)
     return float(np.partition(best, -count)[-count])
 
 
 def _count_columns(block: np.ndarray, start: int, side: _Side, hair: float, a: np.ndarray, b: np.ndarray) -> None:
-    """Add, for the queries that are columns, what in this block's rows stands ahead of their positives."""
+    """Add what in this block's rows stands ahead of the positives of the queries that are its columns.
+
+    Queries are taken all at once: first the best positive of each, then the second best of those that have one, ...
+    """
     mine = (side.item >= start) & (side.item < start + len(block))
-    row, column = side.item[mine] - start, side.query[mine]
+    row, column = side.item[mine] - start, side.query[mine]  # where positives stand in this block
     count = np.diff(side.start)
     for level in range(int(count.max(initial=0))):
         columns = np.flatnonzero(count > level)
         entry = side.start[columns] + level
-        if level:
+        if level:  # where DEPTH others are ahead of the positive before, this one is of no interest
             open_ = side.ahead[entry - 1] < DEPTH
             columns, entry = columns[open_], entry[open_]
         if not len(columns):
             break
+        # From here on arrays are [rows, c] or [c] for the c columns that are left; `place` is a column's number there.
         scores = block if len(columns) == block.shape[1] else block[:, columns]
         place = np.full(block.shape[1], -1)
         place[columns] = np.arange(len(columns))
@@ -236,13 +278,14 @@ def _count_columns(block: np.ndarray, start: int, side: _Side, hair: float, a: n
         counts = []
         for edge in (side.score[entry] - hair, side.score[entry] + hair):
             edge = edge.astype(np.float32)
+            # Sums of bytes are several times faster than sums of int64, and ROWS of them fit a byte.
             above = np.add.reduce((scores >= edge).view(np.uint8), axis=0, dtype=np.uint8).astype(np.int64)
             counts.append(above - np.bincount(own_place[own >= edge[own_place]], minlength=len(columns)))
             if not counts[0].any():
                 break
-        maybe, surely = counts[0], counts[-1]
+        maybe, surely = counts[0], counts[-1]  # how many may be ahead, and how many are for sure
         unsure = np.flatnonzero((maybe != surely) & np.isfinite(side.score[entry]))
-        if len(unsure):
+        if len(unsure):  # float64 decides about the items within a hair that are not positives themselves
             least = side.score[entry[unsure]]
             part = scores[:, unsure]
             near = (part >= (least - hair).astype(np.float32)) & (part < (least + hair).astype(np.float32))
@@ -257,9 +300,10 @@ def _count_columns(block: np.ndarray, start: int, side: _Side, hair: float, a: n
 
 
 def _ranking(side: _Side, queries: int, gallery: int, top: np.ndarray) -> Ranking:
+    """What a side's counts say of each query."""
     positives = np.diff(side.start)
     for level in range(1, int(positives.max(initial=0))):
-        # Counting stopped for positives beyond every depth: they have at least as much ahead as the one before.
+        # Counting stopped at positives beyond DEPTH; those after them have at least as much ahead.
         entry = side.start[:-1][positives > level] + level
         side.ahead[entry] = np.maximum(side.ahead[entry], side.ahead[entry - 1])
     nth = np.arange(len(side.query)) - side.start[side.query]
@@ -285,11 +329,16 @@ def _ranking(side: _Side, queries: int, gallery: int, top: np.ndarray) -> Rankin
 
 
 def _first(block: np.ndarray, k: int) -> np.ndarray:
-    """The k best columns of each row, best first."""
+    """Int64 [rows, k]: the k best columns of each row, the best first.
+
+    >>> _first(np.array([[0.3, 0.9, 0.5]]), 2).tolist()
+    [[1, 2]]
+    """
     n, m = block.shape
     width = m // _GROUPS
     if width > 4 * k:
-        # The k best lie in the k columns, of those with an equal remainder, whose best is best.
+        # The columns j, j + width, j + 2 * width ... are one family. The k best columns belong to at most k families,
+        # and these are the families with the k best maxima; the columns left over at the end are looked at as well.
         grouped = block[:, : width * _GROUPS].reshape(n, _GROUPS, width).max(axis=1)
         best = np.argpartition(grouped, -k, axis=1)[:, -k:]
         rest = np.broadcast_to(np.arange(width * _GROUPS, m), (n, m - width * _GROUPS))
@@ -303,13 +352,14 @@ def _first(block: np.ndarray, k: int) -> np.ndarray:
 
 
 class _Top:
-    """The best rows seen so far for each column; blocks are added one after another."""
+    """The k best rows seen so far for each column; blocks are added one after another, from the first on."""
 
     def __init__(self, columns: int, k: int) -> None:
         self.score = np.full((columns, k), -np.inf, dtype=np.float32)
         self.item = np.zeros((columns, k), dtype=np.int64)
 
     def add(self, block: np.ndarray, start: int) -> None:
+        """Take in a block whose first row has the number `start`."""
         k = self.item.shape[1]
         if start == 0:
             upright = np.ascontiguousarray(block.T)
@@ -320,7 +370,7 @@ class _Top:
         column, row = np.divmod(np.flatnonzero(self.score[:, -1:] < block.T), len(block))
         if not len(column):
             return
-        # Few rows of a block are among a column's best; the k best of those are merged with what it has.
+        # Few rows of a later block are among a column's best: the k best of those are merged with what it has.
         order = np.lexsort((-block[row, column], column))
         row, column = row[order], column[order]
         touched, begin = np.unique(column, return_index=True)

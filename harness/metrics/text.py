@@ -1,8 +1,8 @@
 """Text made comparable: normalisation in English and Chinese, and what an answer in free text mentions.
 
 English follows SQuAD's normalisation (Rajpurkar et al. 2016: lower case, no punctuation, no articles) after full-width
-forms are made half-width, and reads number words zero to ten as digits. Chinese drops punctuation and spaces, and reads
-Chinese numerals as digits, because "两只" and "2只" answer the same.
+forms are made half-width, and the number words zero to ten are read as digits. In Chinese, punctuation and spaces are
+dropped and Chinese numerals are read as digits, because "两只" and "2只" are the same answer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache, lru_cache
+
+from harness.errors import UserError
+
+REMEMBERED = 2**16
+"""How many different answers a metric remembers with their scores: those to questions of a closed set repeat."""
 
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
@@ -41,7 +46,7 @@ _NOT_AFTER = re.compile(
 
 
 def half_width(text: str) -> str:
-    """Full-width ASCII forms and the ideographic space as their half-width ones."""
+    """The text with full-width ASCII forms and the ideographic space replaced by their half-width ones."""
     return text.translate(_HALF_WIDTH)
 
 
@@ -69,8 +74,6 @@ def _converter():  # noqa: ANN202 - opencc has no types
     try:
         from opencc import OpenCC  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        from harness.errors import UserError
-
         raise UserError(
             "Reading Traditional as Simplified Chinese needs opencc: pip install 'multimodal-harness[zh]'."
         ) from error
@@ -105,13 +108,15 @@ def _within_number(text: str, i: int) -> bool:
 
 
 def tokens(text: str, language: str, simplify: bool = False) -> list[str]:
-    """Of a normalised text: words in English; in Chinese each character, Latin and digit runs kept whole."""
+    """The tokens of a text after normalising it: words in English; in Chinese single characters, with runs of Latin
+    letters and digits kept whole."""
     text = normalise(text, language, simplify)
     return _CHINESE_TOKEN.findall(text) if language == "zh" else text.split()
 
 
 def denied(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] is named only to be ruled out: "not B", "B is wrong", "排除B"; a list shares a denial."""
+    """Whether text[start:end] is named only to be ruled out, as in "not B", "B is wrong" or "排除B"; what denies a list
+    ("neither A nor B") denies each of its members."""
     before = re.sub(r"(?:\b[A-Za-z]\s*(?:,|、|\bor\b|\bnor\b|和|或)\s*)+$", "", text[:start])
     after = re.sub(r"^\s*(?:,|、|\bor\b|\band\b|和|或)\s*[A-Z]\b", "", text[end:])
     return bool(_NOT_BEFORE.search(text[:start]) or _NOT_BEFORE.search(before) or _NOT_AFTER.search(after))
@@ -120,26 +125,26 @@ def denied(text: str, start: int, end: int) -> bool:
 def mentions(text: str, options: Sequence[str], language: str) -> list[tuple[int, int]]:
     """Which options an answer names without ruling them out: (position, index), in order.
 
-    Both sides normalised; whole words in English; an option inside a longer one that is named there ("cat" in "wild
-    cat") does not count. An option that normalises to nothing is never named.
+    Both sides are normalised, and in English only whole words count. An option inside a longer one that is named there
+    ("cat" in "wild cat") does not count. An option of which normalising leaves nothing is never named.
     """
-    words = _spaced(text, language)
+    answer = _spaced(text, language)
     found: list[tuple[int, int, int]] = []
     for index, option in enumerate(options):
-        wanted = _spaced(option, language).strip()
-        if not wanted:
+        name = _spaced(option, language).strip()
+        if not name:
             continue
-        edge = r"(?<!\w)%s(?!\w)" if language == "en" or wanted.isascii() else "%s"
-        for match in re.finditer(edge % re.escape(wanted), words):
+        edge = r"(?<!\w)%s(?!\w)" if language == "en" or name.isascii() else "%s"
+        for match in re.finditer(edge % re.escape(name), answer):
             found.append((match.start(), match.end(), index))
     longest = [
         (s, e, i) for s, e, i in found if not any(s2 <= s and e <= e2 and e2 - s2 > e - s for s2, e2, _ in found)
     ]
-    return sorted((s, i) for s, e, i in longest if not denied(words, s, e))
+    return sorted((s, i) for s, e, i in longest if not denied(answer, s, e))
 
 
 def _spaced(text: str, language: str) -> str:
-    """Normalised, but clause by clause, so that no option is found across a full stop or comma."""
+    """The text normalised clause by clause, so that no option is found across a full stop or comma."""
     clauses = re.split(r"[.,;:!?](?!\d)|[。,、;：;!?\n]", half_width(text).replace("’", "'"))
     if language == "en":
         # Contractions carry the denial ("isn't"), which normalising would hide.

@@ -1,12 +1,14 @@
 """Captions to tokens: the Penn Treebank tokens of coco-caption, and Chinese by character or word.
 
 BLEU, ROUGE and CIDEr move by whole points with the tokeniser, so its name stands beside each score. coco-caption runs
-Stanford's Java tokeniser; where Java and its jar (from pycocoevalcap) are installed that very one is used, elsewhere
-the rules below, which agree with it on COCO's captions. Chinese text never gets the English rules: it has no spaces.
+Stanford's tokeniser in Java. Where Java and its jar (from pycocoevalcap) are installed, that very program is used;
+elsewhere the rules below are, which agree with it on COCO's captions. Chinese text never gets the English rules,
+because it has no spaces between words.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import tempfile
@@ -15,25 +17,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.metrics import java
 from harness.metrics.text import CJK, half_width
 
 _SEPARATORS = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""Line separators of any program on the way; one inside a caption must not become two captions."""
+"""What any program on the way takes for the end of a line; a caption with one inside must not become two."""
 _DROPPED = frozenset(["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", *".?!,:;", "-", "--", "..."])
-"""coco-caption's list. It is upper case and the tokens are lower case, so "-lrb-" stays."""
+"""The punctuation that coco-caption drops. Its list is upper case and the tokens are lower case, so "-lrb-" stays."""
 
 
 @dataclass(frozen=True)
 class Tokeniser:
     name: str
-    """Stands beside every score made with it."""
+    """Printed beside every score made with it."""
     split: Callable[[Sequence[str]], list[list[str]]]
-    """Texts -> tokens of each."""
+    """Turns texts into the tokens of each."""
 
 
 def caption_tokeniser(language: str, words: bool = False) -> Tokeniser:
-    """The tokeniser for captions of a language; `words`: Chinese by jieba's words instead of by character.
+    """The tokeniser for captions of a language; `words` cuts Chinese into jieba's words instead of characters.
 
     Raises UserError where jieba is asked for and not installed.
     """
@@ -71,11 +74,16 @@ _ESCAPED = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-"
 
 
 def _rules(texts: Sequence[str]) -> list[list[str]]:
+    """The tokens of each text that coco-caption keeps."""
     return [[t for t in ptb_tokens(text) if t not in _DROPPED] for text in texts]
 
 
 def ptb_tokens(text: str) -> list[str]:
-    """All Penn Treebank tokens of a text, lower case, punctuation included."""
+    """All Penn Treebank tokens of a text, lower case, punctuation included.
+
+    >>> ptb_tokens("A man's dog isn't (that) big.")
+    ['a', 'man', "'s", 'dog', 'is', "n't", '-lrb-', 'that', '-rrb-', 'big', '.']
+    """
     found: list[str] = _TOKEN.findall(text.translate(_STRAIGHT))
     return [_ESCAPED.get(t, t.lower()) for t in found]
 
@@ -84,7 +92,7 @@ def ptb_tokens(text: str) -> list[str]:
 
 
 def _stanford_jar() -> Path | None:
-    """Where the jar is, if it and Java are installed."""
+    """The tokeniser's jar, or None where it or Java is not installed."""
     return java.jar("tokenizer/stanford-corenlp-3.4.1.jar")
 
 
@@ -94,7 +102,8 @@ def _stanford(texts: Sequence[str]) -> list[list[str]]:
 
 @lru_cache(maxsize=1)
 def _stanford_once(texts: tuple[str, ...]) -> list[list[str]]:
-    """Of the same captions for one metric after another, tokenised once. The tokens are nobody's to change."""
+    """The tokens of each caption. One metric after another asks for the same captions, so they are kept; a caller must
+    not change them."""
     jar = _stanford_jar()
     if not texts or jar is None:
         return _rules(texts)
@@ -117,18 +126,15 @@ _CHINESE = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.'-][^\W_{CJK}]+)*")
 
 
 def _characters(texts: Sequence[str]) -> list[list[str]]:
-    """Each Chinese character, Latin and digit runs whole; no punctuation."""
+    """Single Chinese characters, with runs of Latin letters and digits kept whole, and without punctuation."""
     return [_CHINESE.findall(half_width(text).lower()) for text in texts]
 
 
 def _jieba(texts: Sequence[str]) -> list[list[str]]:
+    """Words as jieba cuts them, without punctuation."""
     try:
         import jieba  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        from harness.errors import UserError
-
         raise UserError("Chinese words need jieba: pip install 'multimodal-harness[zh]'.") from error
-    import logging
-
     jieba.setLogLevel(logging.WARNING)
     return [[t for t in jieba.lcut(half_width(text).lower()) if any(c.isalnum() for c in t)] for text in texts]

@@ -1,7 +1,8 @@
 """Answers to questions: official VQA v2 and TextVQA accuracy, ANLS, relaxed accuracy, exact match, token F1, choices.
 
-Each function takes one prediction a question (None where there is no answer: wrong) and that question's references.
-The official scorers are followed to the letter, oddities included, because a number is compared with published ones.
+Each function takes one prediction for each question and that question's references. A prediction of None, where there
+is no answer, counts as wrong. The official scorers are followed to the letter, oddities included, because a number is
+compared with published ones.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from harness.errors import UserError
-from harness.metrics import Scored, averaged
-from harness.metrics.choice import extract_choice, reference_choice
-from harness.metrics.text import NUMBER_WORDS, normalise, tokens
+import numpy as np
 
-ONCE = 2**16
-"""Different answers that are remembered with their scores: questions of a closed set have few."""
+from harness.errors import UserError
+from harness.metrics import Metric, Scored, averaged, mean
+from harness.metrics.choice import extract_choice, reference_choice
+from harness.metrics.text import NUMBER_WORDS, REMEMBERED, normalise, tokens
+
 Predictions = Sequence[str | None]
 References = Sequence[Sequence[str]]
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"\.(?!\d)")
 _PERIODS_REMOVED = 32
-"""The official script passes re.UNICODE where re.sub takes a count."""
+"""At most so many periods are removed: the official script passes re.UNICODE (32) where re.sub takes a count."""
 _GROUPED_DIGITS = re.compile(r"\d,\d")
 _NUMBER = NUMBER_WORDS | {"none": "0"}
 _ARTICLES = {"a", "an", "the"}
@@ -40,8 +41,9 @@ wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 _CONTRACTIONS = {
     word[:i] + word[i + 1 :]: word for word in _RESTORED.split() for i, letter in enumerate(word) if letter == "'"
 }
-"""The official table: every form that lacks one apostrophe; its capitalised entries never match lower-cased text."""
-_CONTRACTIONS["somebody'd"] = "somebodyd"
+"""The official table: every form that lacks one apostrophe, with the form that has it. Its capitalised entries are left
+out, because they never match text in lower case."""
+_CONTRACTIONS["somebody'd"] = "somebodyd"  # as it stands in that table
 
 
 # VQA v2 and TextVQA ---------------------------------------------------------------------------------------------------
@@ -52,6 +54,8 @@ def _flat(text: str) -> str:
 
 
 def _without_punctuation(text: str) -> str:
+    """The official script's rule: a mark becomes a space; but it goes altogether, wherever it stands, if it touches a
+    space anywhere or if the text has a number with a thousands separator."""
     grouped = _GROUPED_DIGITS.search(text) is not None
     out = text
     for mark in _PUNCTUATION:
@@ -75,7 +79,11 @@ def _textvqa_normal(text: str) -> str:
 
 
 def _leave_one_out(matches: int, answers: int) -> float:
-    """Mean over the annotators of min(1, matches among the others / 3)."""
+    """The mean over all annotators of min(1, matches among the others / 3).
+
+    >>> _leave_one_out(matches=3, answers=10)  # for three of them 2 / 3, for the other seven 1
+    0.9
+    """
     agree = min(1.0, (matches - 1) / 3) if matches else 0.0
     return (matches * agree + (answers - matches) * min(1.0, matches / 3)) / answers
 
@@ -90,7 +98,7 @@ def _need_ten(name: str, references: References) -> None:
 
 
 def vqa_accuracy(predictions: Predictions, references: References) -> Scored:
-    """VQA v2's official accuracy. Raises UserError where a question has not exactly ten answers."""
+    """VQA v2's official accuracy (Goyal et al. 2017). Raises UserError where a question has not exactly ten answers."""
     _need_ten("vqa_accuracy", references)
 
     def score(prediction: str, answers: Sequence[str]) -> float:
@@ -104,7 +112,7 @@ def vqa_accuracy(predictions: Predictions, references: References) -> Scored:
 
 
 def textvqa_accuracy(predictions: Predictions, references: References) -> Scored:
-    """TextVQA's accuracy (the M4C evaluator). Raises UserError where a question has not exactly ten answers."""
+    """TextVQA's accuracy, as the M4C evaluator computes it. Raises UserError where a question has not ten answers."""
     _need_ten("textvqa_accuracy", references)
 
     def score(prediction: str, answers: Sequence[str]) -> float:
@@ -130,9 +138,10 @@ def levenshtein(a: str, b: str) -> int:
 
 
 def anls(predictions: Predictions, references: References) -> Scored:
-    """Average normalised Levenshtein similarity, as the DocVQA evaluation computes it: best reference, under 0.5 is 0.
+    """Average normalised Levenshtein similarity, as the DocVQA evaluation computes it.
 
-    Lengths are those of the raw strings, the distance that of the lower-cased ones with white space collapsed.
+    An answer scores 1 - distance / length with its most similar reference, and 0 where that is below 0.5. The length is
+    that of the longer raw string; the distance is taken in lower case with white space collapsed.
     """
 
     def score(prediction: str, answers: Sequence[str]) -> float:
@@ -155,9 +164,11 @@ def _number(text: str) -> float | None:
 
 
 def relaxed_accuracy(predictions: Predictions, references: References) -> Scored:
-    """ChartQA's accuracy (Masry et al. 2022, as in pix2struct): numbers within 5 % of the target, other strings equal.
+    """ChartQA's accuracy (Masry et al. 2022, as in pix2struct): a number is right within 5 % of the target, any other
+    answer where it equals the target but for case.
 
-    "%" divides by 100; a target of 0 and numbers with thousands separators are compared as strings, case ignored.
+    A number that ends in "%" is divided by 100. A target of 0, and numbers with thousands separators, are compared as
+    strings.
     """
 
     def score(prediction: str, answers: Sequence[str]) -> float:
@@ -168,9 +179,9 @@ def relaxed_accuracy(predictions: Predictions, references: References) -> Scored
 
 
 def _relaxed(prediction: str, target: str) -> bool:
-    said, wanted = _number(prediction), _number(target)
-    if said is not None and wanted:
-        return abs(said - wanted) / abs(wanted) <= 0.05
+    number, goal = _number(prediction), _number(target)
+    if number is not None and goal:
+        return abs(number - goal) / abs(goal) <= 0.05
     return prediction.lower() == target.lower()
 
 
@@ -181,32 +192,32 @@ _NORMAL = {
 
 
 def exact_match(predictions: Predictions, references: References, language: str, simplify: bool = False) -> Scored:
-    """Whether the normalised answer equals any reference; `simplify` reads Traditional Chinese as Simplified."""
+    """Whether the answer equals any reference after normalising; `simplify` reads Traditional Chinese as Simplified."""
 
     def score(prediction: str, answers: Sequence[str]) -> float:
-        said = normalise(prediction, language, simplify)
-        return float(any(said == normalise(answer, language, simplify) for answer in answers))
+        plain = normalise(prediction, language, simplify)
+        return float(any(plain == normalise(answer, language, simplify) for answer in answers))
 
     return _each("exact_match", f"equal to any reference after {_NORMAL[language]}", predictions, references, score)
 
 
 def token_f1(predictions: Predictions, references: References, language: str, simplify: bool = False) -> Scored:
-    """SQuAD's F1 of the bags of tokens, the best over the references; in Chinese tokens are characters."""
+    """SQuAD's F1 of the bags of tokens with the best of the references; in Chinese, tokens are characters."""
 
     def score(prediction: str, answers: Sequence[str]) -> float:
-        said = tokens(prediction, language, simplify)
-        return max((_f1(said, tokens(answer, language, simplify)) for answer in answers), default=0.0)
+        given = tokens(prediction, language, simplify)
+        return max((_f1(given, tokens(answer, language, simplify)) for answer in answers), default=0.0)
 
     unit = "characters, Latin and digit runs whole" if language == "zh" else "words"
     definition = f"F1 of the bags of {unit}, best reference, after {_NORMAL[language]}"
     return _each("token_f1", definition, predictions, references, score)
 
 
-def _f1(said: list[str], wanted: list[str]) -> float:
-    if not said or not wanted:
-        return float(said == wanted)
-    common = (Counter(said) & Counter(wanted)).total()
-    return 2 * common / (len(said) + len(wanted))
+def _f1(prediction: list[str], reference: list[str]) -> float:
+    if not prediction or not reference:
+        return float(prediction == reference)
+    common = (Counter(prediction) & Counter(reference)).total()
+    return 2 * common / (len(prediction) + len(reference))
 
 
 # Multiple choice ------------------------------------------------------------------------------------------------------
@@ -215,9 +226,9 @@ def _f1(said: list[str], wanted: list[str]) -> float:
 def choice_accuracy(
     predictions: Predictions, choices: Sequence[Sequence[str]], references: References, language: str
 ) -> Scored:
-    """Whether the choice read from the answer is a right one; references are texts or letters of the right choices.
+    """Whether the choice that the answer makes is a right one; references are texts or letters of the right choices.
 
-    Raises UserError where a reference is none of the choices.
+    Raises UserError where a reference is not among the choices.
     """
     values = []
     for number, (prediction, options, answers) in enumerate(zip(predictions, choices, references, strict=True), 1):
@@ -229,11 +240,7 @@ def choice_accuracy(
 
 
 def extraction_failure_rate(predictions: Predictions, choices: Sequence[Sequence[str]], language: str) -> Scored:
-    """Share of the answers given from which no single choice could be read; samples without an answer do not count."""
-    import numpy as np
-
-    from harness.metrics import Metric, mean
-
+    """The share of the answers given that make no single choice; samples without an answer do not count."""
     rows = [
         (p is not None and extract_choice(p, options, language) is None, p is not None)
         for p, options in zip(predictions, choices, strict=True)
@@ -250,10 +257,8 @@ def _each(
     references: References,
     score: Callable[[str, Sequence[str]], float],
 ) -> Scored:
-    """The average of `score`, a missing answer scoring 0. What was answered alike is scored once."""
-    import numpy as np
-
-    once = lru_cache(maxsize=ONCE)(score)
+    """The average of `score`, where a missing answer scores 0. Equal answers to equal references are scored once."""
+    once = lru_cache(maxsize=REMEMBERED)(score)
     pairs = zip(predictions, references, strict=True)
     values = (0.0 if p is None else once(p, tuple(answers)) for p, answers in pairs)
     return averaged(name, definition, np.fromiter(values, np.float64, len(predictions)))

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from harness.metrics import ranking
-from harness.metrics.ranking import rank_both, rank_queries
+from harness.metrics.ranking import rank_both
 from harness.metrics.retrieval import retrieval_scores
 
 
@@ -57,7 +57,7 @@ def test_average_precision_is_scikit_learns_when_all_positives_are_near():
     right = np.zeros((20, 10))
     right[pairs[:, 0], pairs[:, 1]] = 1
     expected = [average_precision_score(y, s) for y, s in zip(right, a @ b.T, strict=True)]
-    assert rank_queries(a, b, pairs).average_precision10 == pytest.approx(expected)
+    assert rank_both(a, b, pairs)[0].average_precision10 == pytest.approx(expected)
 
 
 def test_a_model_that_maps_everything_to_one_point_finds_nothing():
@@ -149,7 +149,9 @@ def test_both_directions_share_their_rows_and_both_headlines_come_first():
 def test_a_query_without_a_positive_is_left_out_and_counted():
     scored = retrieval_scores([query(1), query(0, positives=0)])
     assert scored[0].value == 1.0
-    assert "1 queries without a positive left out" in scored[0].metric.definition
+    assert "1 query without a positive left out" in scored[0].metric.definition
+    scored = retrieval_scores([query(1), query(0, positives=0), query(0, positives=0)])
+    assert "2 queries without a positive left out" in scored[0].metric.definition
 
 
 def test_a_query_that_failed_counts_as_worst():

@@ -1,14 +1,23 @@
 """Is it a difference? Intervals, paired tests, ranks and standings, all from one idea: clusters are what was sampled.
 
 Questions share an image and captions share a photo, so the unit that is resampled or exchanged is the cluster. A metric
-is a function of summed rows (`harness.metrics`), so a bootstrap is a product of a matrix of weights [resamples,
-clusters] with the rows summed by cluster [clusters, d], and every metric and model over the same samples shares those
-weights: that makes differences paired, and cheap.
+is a function of summed rows (`harness.metrics`), so a bootstrap is a product of a matrix of weights with the rows
+summed by cluster. Every metric and model over the same samples shares those weights, which makes differences paired,
+and cheap.
 
-Intervals are estimate ± t(G-1) * SE, not percentiles: with many classes the percentile interval of macro-F1 covers far
-less than it says, because resampling loses classes and shifts the whole distribution, but hardly its width.
+Intervals are estimate ± t(g - 1) * SE, not percentiles: with many classes the percentile interval of macro-F1 covers
+far less than it says, because resampling loses classes and shifts the whole distribution, but hardly changes its width.
 Tests exchange the two models' answers cluster by cluster (approximate randomisation: Noreen 1989; Smucker et al. 2007),
-which needs no distribution at all. A caller passes the samples of both models in the same order, failures included.
+which supposes no distribution at all. A caller passes the samples of both models in the same order, failures included.
+
+Shapes in this module:
+    n                   samples
+    g                   clusters of samples; above MANY_CLUSTERS, groups of clusters
+    d                   statistics that a metric has for each sample
+    index [n]           the number of each sample's cluster, from 0 to g - 1
+    sums [g, d]         the statistics summed by cluster
+    weights [b, g]      how often each cluster was drawn, for b of the RESAMPLES; a block of them fits the memory
+    finish(weights @ sums) [b]      the metric under these resamples
 """
 
 from __future__ import annotations
@@ -17,24 +26,26 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from harness.metrics import Metric, Scored
+from harness.errors import counted
+from harness.metrics import ALPHA, CONFIDENCE, FEW_CLUSTERS, Metric, Scored
 
 RESAMPLES = 2_000
-LEVEL = 0.95
-FEW_CLUSTERS = 20
-"""Below this an interval is printed but marked: the bootstrap is known to be too narrow."""
+"""Bootstrap resamples behind an interval."""
 MANY_CLUSTERS = 100_000
+"""More clusters than this are resampled in groups."""
+_CLUSTER_GROUPS = 5_000
 DRAWS = 10_000
+"""Exchanges behind a p value, at least."""
 POWER = 0.80
+"""The detectable difference is the one that a test would show with this probability."""
 Clusters = Sequence[str] | np.ndarray
-"""Of each sample the cluster's name, or its number as `numbered` gives it."""
+"""The cluster of each sample: its name, or its number as `numbered` gives it (int64)."""
 _CHUNK = 4_000_000
-"""Elements of the largest array held at once; bounds memory, never changes a number."""
+"""How many elements the largest array has at most. This bounds memory and changes no number."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +77,20 @@ class Comparison:
     p: float
     """Two-sided, by approximate randomisation."""
     n: int
-    """Samples."""
+    """How many samples both answered, or failed to."""
     detectable: float
     """The smallest true difference that this test set would have shown (5 % level, 80 % power)."""
     p_holm: float = math.nan
-    """After Holm's correction over all pairs of the table; equal to `p` for a single pair."""
+    """`p` after Holm's correction over all pairs of the table; equal to `p` for a single pair."""
 
     @property
     def significant(self) -> bool:
-        return self.p_holm < 1 - LEVEL
+        return self.p_holm < ALPHA
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a model stands over several tables, by wins alone: unlike metrics are never averaged."""
+    """Where a model stands over several tables. Only wins count: unlike metrics are never averaged."""
 
     model: str
     win_rate: float
@@ -97,7 +108,11 @@ class Standing:
 
 
 def _cluster_sums(rows: Any, index: np.ndarray, count: int) -> Any:
-    """Sum the rows [n, d] of each cluster: [count, d], sparse where the rows are."""
+    """The rows [n, d] summed by cluster: [count, d], sparse where the rows are.
+
+    >>> _cluster_sums(np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]), np.array([0, 0, 1]), 2).tolist()
+    [[1.0, 2.0], [1.0, 1.0]]
+    """
     from scipy import sparse
 
     n = len(index)
@@ -107,8 +122,10 @@ def _cluster_sums(rows: Any, index: np.ndarray, count: int) -> Any:
 
 
 def numbered(clusters: Clusters) -> np.ndarray:
-    """Int64 [n]: the clusters' numbers in the order of their names; numbers stay what they are. Whoever asks about the
-    same clusters many times spares sorting their names each time."""
+    """Int64 [n]: each sample's cluster as its place among the sorted names; clusters that are numbers already stay.
+
+    A caller that asks about the same clusters many times so need not have their names sorted each time.
+    """
     if isinstance(clusters, np.ndarray) and clusters.dtype == np.int64:
         return clusters
     number = {name: i for i, name in enumerate(sorted(set(clusters)))}
@@ -120,30 +137,31 @@ def _count(clusters: Clusters) -> int:
 
 
 def _index(clusters: Clusters, n: int, seed: int) -> tuple[np.ndarray, int]:
-    """Cluster number [n] of each sample and how many clusters there are.
+    """The `index` [n] of the samples, and how many clusters there are.
 
-    Above MANY_CLUSTERS they are dealt at random into 5,000 groups of whole clusters: the sums of groups vary as those
-    of clusters do, so the standard error stays right for every metric while memory and time stay bounded.
+    Above MANY_CLUSTERS, whole clusters are dealt at random into 5,000 groups: the sums of groups vary as those of
+    clusters do, so the standard error stays right for every metric while memory and time stay bounded.
     """
     if len(clusters) != n:
         raise ValueError(f"{len(clusters)} clusters for {n} samples")
     names, index = np.unique(numbered(clusters), return_inverse=True)
     count = len(names)
     if count > MANY_CLUSTERS:
-        groups = np.random.default_rng(seed).permutation(count) % 5_000
-        return groups[index], 5_000
+        groups = np.random.default_rng(seed).permutation(count) % _CLUSTER_GROUPS
+        return groups[index], _CLUSTER_GROUPS
     return index, count
 
 
 def _weights(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
-    """Bootstrap weights: blocks [b, count] of how often each cluster was drawn; RESAMPLES rows in all."""
+    """The bootstrap's `weights`, block by block: RESAMPLES rows in all. `width` is the widest d they will meet."""
     rng = np.random.default_rng(seed)
     size = max(1, _CHUNK // max(count, width))
     for start in range(0, RESAMPLES, size):
         b = min(size, RESAMPLES - start)
         drawn = rng.integers(count, size=(b, count))
-        drawn += np.arange(b)[:, None] * count
-        drawn = np.bincount(drawn.ravel(), minlength=b * count)  # no more blocks at a time than needed: they are large
+        drawn += np.arange(b)[:, None] * count  # each row counts in cells of its own
+        # One name for all three: the blocks are large, and each is let go as soon as the next is there.
+        drawn = np.bincount(drawn.ravel(), minlength=b * count)
         drawn = drawn.astype(np.float64)
         yield drawn.reshape(b, count)
 
@@ -151,7 +169,7 @@ def _weights(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
 def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> np.ndarray:
     """The metrics' values under the cluster bootstrap: [RESAMPLES, len(scored)], all under the same resamples.
 
-    `clusters` names the cluster of each sample. Raises ValueError where lengths differ.
+    Raises ValueError where there is not one cluster for each sample.
     """
     n = scored[0].statistics.shape[0] if scored else 0
     index, count = _index(clusters, n, seed)
@@ -162,7 +180,7 @@ def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> n
     for weights in _weights(count, max(s.shape[1] for s in sums), seed):
         for out, s, total in zip(values, scored, sums, strict=True):
             out.append(s.metric.finish(weights @ total))
-        del weights
+        del weights  # before the next block is made
     return np.stack([np.concatenate(v) for v in values], axis=1)
 
 
@@ -170,24 +188,39 @@ def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> n
 
 
 def _t(probability: float, degrees: float) -> float:
+    """The quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))
 
 
 def _standard_error(values: np.ndarray, count: int) -> float:
-    """Of bootstrap values [resamples], with the G/(G-1) correction of the variance; NaN under two clusters."""
+    """The standard error that bootstrap values [RESAMPLES] show, with the variance corrected by g / (g - 1), which the
+    bootstrap lacks; NaN under two clusters."""
     values = values[np.isfinite(values)]
     if count < 2 or len(values) < 2:
         return math.nan
     return float(values.std(ddof=1)) * math.sqrt(count / (count - 1))
 
 
+def _margin(se: float, count: int) -> float:
+    """Half the width of the interval; NaN under two clusters."""
+    return _t((1 + CONFIDENCE) / 2, count - 1) * se if count > 1 else math.nan
+
+
+def _interval(value: float, margin: float, least: float, most: float) -> tuple[float, float]:
+    """value ± margin, clipped to [least, most]; NaN on both sides where the margin is."""
+    if math.isnan(margin):
+        return math.nan, math.nan
+    return max(value - margin, least), min(value + margin, most)
+
+
 def _doubt(metric: Metric, value: float, margin: float, count: int) -> str:
+    """Why the interval may cover less than it says; empty where nothing speaks against it."""
     if not metric.interval or math.isnan(value):
         return ""
     if count < FEW_CLUSTERS:
-        return f"only {count} clusters" if count != 1 else "only 1 cluster"
+        return f"only {counted(count, 'cluster')}"
     if margin == 0 or value - 2 * margin < metric.low or value + 2 * margin > metric.high:
         # For a share this is about n * p < 15: its distribution is then too skewed for ± t * SE.
         return "too near the end of its range"
@@ -197,8 +230,8 @@ def _doubt(metric: Metric, value: float, margin: float, count: int) -> str:
 def estimates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> list[Estimate]:
     """The value and 95 % interval of several metrics over the same samples, from the same resamples.
 
-    value ± t(G-1) * SE, clipped to the metric's range; under two clusters, or where a metric has no honest interval,
-    the bounds are NaN.
+    The interval is value ± t(g - 1) * SE, clipped to the metric's range; its bounds are NaN under two clusters, or
+    where no honest interval of the metric is known.
     """
     with_interval = [i for i, s in enumerate(scored) if s.metric.interval]
     clusters = numbered(clusters)
@@ -209,16 +242,23 @@ def estimates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> li
     for i, s in enumerate(scored):
         value = s.value
         se = _standard_error(column[i], count) if i in column else math.nan
-        margin = _t((1 + LEVEL) / 2, count - 1) * se if count > 1 else math.nan
-        low, high = max(value - margin, s.metric.low), min(value + margin, s.metric.high)
-        if math.isnan(margin):
-            low = high = math.nan
-        found.append(Estimate(value, low, high, se, count, _doubt(s.metric, value, margin, count)))
+        margin = _margin(se, count)
+        low, high = _interval(value, margin, s.metric.low, s.metric.high)
+        doubt = _doubt(s.metric, value, margin, count)
+        found.append(Estimate(value=value, low=low, high=high, se=se, clusters=count, doubt=doubt))
     return found
 
 
 def estimate(scored: Scored, clusters: Clusters, seed: int = 0) -> Estimate:
-    """`estimates` of one metric."""
+    """`estimates` of one metric.
+
+    A hundred independent answers, half of them right, are known to about 1.98 * sqrt(0.5 * 0.5 / 100):
+
+    >>> from harness.metrics import averaged
+    >>> found = estimate(averaged("accuracy", "", [1, 0] * 50), np.arange(100))
+    >>> found.value, round(found.low, 2), round(found.high, 2)
+    (0.5, 0.4, 0.6)
+    """
     return estimates([scored], clusters, seed)[0]
 
 
@@ -244,10 +284,11 @@ def slices(
 
 
 def _exchanges(count: int, width: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks [b, count] of 0 and 1: whether a draw exchanges the two models' answers in that cluster."""
+    """Blocks [b, count] of 0 and 1, `draws` rows in all: whether a draw exchanges the two models' answers in a
+    cluster."""
     rng = np.random.default_rng(seed)
     size = max(1, _CHUNK // max(count, width))
-    row = -(-count // 8)
+    row = -(-count // 8)  # bytes whose bits decide about one draw
     for start in range(0, draws, size):
         b = min(size, draws - start)
         bits = np.frombuffer(rng.bytes(b * row), dtype=np.uint8).reshape(b, row)
@@ -255,18 +296,20 @@ def _exchanges(count: int, width: int, draws: int, seed: int) -> Iterator[np.nda
 
 
 def _randomisation(pairs: Sequence[tuple[Scored, Scored]], index: np.ndarray, count: int, seed: int) -> list[float]:
-    """Two-sided p of each pair's difference when each cluster's answers may as well be the other model's.
+    """The two-sided p of each pair's difference, supposing that a cluster's answers may as well be the other model's.
 
     p = (1 + draws at least as far apart as observed) / (1 + draws), so it is never 0. All pairs share the draws.
     """
     from scipy import sparse
 
+    # Exchanging a cluster moves its difference of sums from one model to the other. The pairs' differences stand side
+    # by side in one matrix [count, width], so that one product a block serves them all.
     gaps = [_cluster_sums(a.statistics - b.statistics, index, count) for a, b in pairs]
     edges = np.cumsum([0] + [gap.shape[1] for gap in gaps])
     joined: Any = sparse.hstack(gaps, format="csr") if sparse.issparse(gaps[0]) else np.concatenate(gaps, axis=1)
     totals = [(a.statistics.sum(axis=0), b.statistics.sum(axis=0)) for a, b in pairs]
     observed = np.array([abs(a.value - b.value) for a, b in pairs])
-    least = observed - 1e-9 * np.maximum(1.0, observed)
+    least = observed - 1e-9 * np.maximum(1.0, observed)  # equal but for rounding counts as at least as far apart
     draws = max(DRAWS, 40 * len(pairs))
     extreme = np.zeros(len(pairs))
     for exchange in _exchanges(count, int(edges[-1]), draws, seed):
@@ -303,11 +346,19 @@ def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0)
         difference = rows[i].value - rows[j].value
         se = _standard_error(values[:, i] - values[:, j], g)
         span = metric.high - metric.low
-        margin = _t((1 + LEVEL) / 2, g - 1) * se if g > 1 else math.nan
-        low, high = (max(difference - margin, -span), min(difference + margin, span))
-        if math.isnan(margin):
-            low = high = math.nan
-        found.append(Comparison(names[i], names[j], difference, low, high, p, n, detectable(se, g, len(pairs))))
+        low, high = _interval(difference, _margin(se, g), -span, span)
+        found.append(
+            Comparison(
+                a=names[i],
+                b=names[j],
+                difference=difference,
+                low=low,
+                high=high,
+                p=p,
+                n=n,
+                detectable=detectable(se, g, len(pairs)),
+            )
+        )
     return [replace(c, p_holm=p) for c, p in zip(found, holm([c.p for c in found]), strict=True)]
 
 
@@ -317,17 +368,23 @@ def compare(a: Scored, b: Scored, clusters: Clusters, seed: int = 0) -> Comparis
 
 
 def detectable(se: float, clusters: int, pairs: int = 1) -> float:
-    """The smallest true difference that a test at 5 % / `pairs` shows with 80 % power, for this SE of a difference.
+    """The smallest true difference that a test at 5 % / `pairs` shows with 80 % power, where `se` is the difference's.
 
-    (t(1 - alpha/2) + t(power)) * SE, with clusters - 1 degrees of freedom; NaN under two clusters.
+    It is (t(1 - alpha / 2) + t(power)) * SE with `clusters` - 1 degrees of freedom; NaN under two clusters.
     """
     if clusters < 2:
         return math.nan
-    return (_t(1 - (1 - LEVEL) / pairs / 2, clusters - 1) + _t(POWER, clusters - 1)) * se
+    return (_t(1 - ALPHA / pairs / 2, clusters - 1) + _t(POWER, clusters - 1)) * se
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values, in the order given; NaN stays NaN and counts as no test (Holm 1979)."""
+    """Holm's step-down adjusted p values, in the order given (Holm 1979). NaN stays NaN and does not count as a test.
+
+    The smallest of three is multiplied by 3, the next by 2, and none may be below the one before it:
+
+    >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
     adjusted = np.asarray(p, dtype=np.float64).copy()
     tested = np.flatnonzero(~np.isnan(adjusted))
     order = tested[np.argsort(adjusted[tested], kind="stable")]
@@ -356,7 +413,7 @@ def rank_intervals(
 def best_group(
     values: Mapping[str, float], comparisons: Sequence[Comparison], larger_is_better: bool = True
 ) -> set[str]:
-    """The best model and all that the corrected tests do not tell from it; empty where no value is defined.
+    """The best model and all models that the corrected tests do not tell from it; empty where no value is defined.
 
     A model without a value, or without a test against the best, is not in the group.
     """
@@ -374,59 +431,49 @@ def _best(values: Mapping[str, float], larger_is_better: bool) -> str | None:
     return max(defined, key=defined.__getitem__) if larger_is_better else min(defined, key=defined.__getitem__)
 
 
-def origin_gaps(
-    values: Mapping[str, float],
-    origins: Mapping[str, str],
-    comparisons: Sequence[Comparison],
-    larger_is_better: bool = True,
-) -> tuple[dict[str, str], list[Comparison]]:
-    """The best model of each origin in one table, and the comparisons between them (the gaps, with intervals).
-
-    A gap is that of the two chosen models; choosing the best of several on the same samples flatters an origin with
-    many models a little. Gaps read in-house against the others, then domestic against international.
-    """
-    order = [o for o in ("in-house", "domestic", "international") if o in set(origins.values())]
-    chosen: dict[str, str] = {}
-    for origin in order:
-        best = _best({m: v for m, v in values.items() if origins.get(m) == origin}, larger_is_better)
-        if best is not None:
-            chosen[origin] = best
-    pair = {(c.a, c.b): c for c in comparisons} | {(c.b, c.a): _reversed(c) for c in comparisons}
-    wanted = [(chosen[x], chosen[y]) for x, y in combinations(chosen, 2)]
-    return chosen, [pair[w] for w in wanted if w in pair]
-
-
-def _reversed(c: Comparison) -> Comparison:
-    return replace(c, a=c.b, b=c.a, difference=-c.difference, low=-c.high, high=-c.low)
-
-
 def standings(tables: Sequence[tuple[Mapping[str, Scored], Clusters]], seed: int = 0) -> list[Standing]:
-    """Win rate and mean (Borda) rank over several tables, best first, each table (models' headline Scored, clusters).
+    """Win rate and mean (Borda) rank over several tables, the best model first.
 
-    Only models in every table are ranked, so that nobody gains by skipping a hard one. Intervals are the 2.5 and 97.5
-    percentiles over bootstrap replicates of every table; they speak of these tables, not of tables not chosen.
+    A table is the headline Scored of each model, and the clusters of its samples. Only models in every table are
+    ranked, so that no model gains by skipping a hard one. Intervals are the 2.5 and 97.5 percentiles over bootstrap
+    replicates of every table; they speak of these tables, not of others that might have been chosen.
     """
     shared = [m for m in tables[0][0] if all(m in table for table, _ in tables)] if tables else []
     if len(shared) < 2:
         return []
-    ranks = np.zeros((RESAMPLES + 1, len(shared)))
+    ranks = np.zeros((RESAMPLES + 1, len(shared)))  # the first row is of the samples as they are
     for number, (table, clusters) in enumerate(tables):
         rows = [table[m] for m in shared]
         point = np.array([[s.value for s in rows]])
         values = np.concatenate([point, replicates(rows, clusters, seed + number)])
         ranks += _ranks(values if rows[0].metric.larger_is_better else -values) / len(tables)
     wins = (len(shared) - ranks) / (len(shared) - 1)
-    tail = 100 * (1 - LEVEL) / 2
+    tail = 100 * ALPHA / 2
     found = []
     for i, model in enumerate(shared):
-        win = (wins[0, i], *np.percentile(wins[1:, i], [tail, 100 - tail]))
-        rank = (ranks[0, i], *np.percentile(ranks[1:, i], [tail, 100 - tail]))
-        found.append(Standing(model, *map(float, win + rank), tables=len(tables)))
+        win_low, win_high = np.percentile(wins[1:, i], [tail, 100 - tail])
+        rank_low, rank_high = np.percentile(ranks[1:, i], [tail, 100 - tail])
+        found.append(
+            Standing(
+                model=model,
+                win_rate=float(wins[0, i]),
+                win_rate_low=float(win_low),
+                win_rate_high=float(win_high),
+                borda=float(ranks[0, i]),
+                borda_low=float(rank_low),
+                borda_high=float(rank_high),
+                tables=len(tables),
+            )
+        )
     return sorted(found, key=lambda s: s.borda)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks [r, k] by row, 1 for the largest; ties share their mean rank; NaN counts as the worst."""
+    """The ranks of values [r, s] within their row, 1 for the largest; ties share their mean rank, and NaN is the worst.
+
+    >>> _ranks(np.array([[0.7, 0.9, 0.7]])).tolist()
+    [[2.5, 1.0, 2.5]]
+    """
     values = np.where(np.isnan(values), -np.inf, values)
     above = (values[:, None, :] > values[:, :, None]).sum(axis=2)
     equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)

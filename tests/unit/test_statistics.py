@@ -15,7 +15,6 @@ from harness.analysis.statistics import (
     estimate,
     estimates,
     holm,
-    origin_gaps,
     rank_intervals,
     slices,
     standings,
@@ -82,6 +81,7 @@ def test_few_clusters_are_marked_and_one_has_no_interval():
     assert few.doubt == "only 18 clusters"
     assert few.low < few.value < few.high
     one = estimate(accuracy([0, 1, 1]), names([0, 0, 0]))
+    assert one.doubt == "only 1 cluster"
     assert math.isnan(one.low)
     assert math.isnan(one.high)
     assert one.value == pytest.approx(2 / 3)
@@ -235,19 +235,6 @@ def test_the_best_group_holds_what_is_not_told_from_the_best():
     assert best_group(values, found) == {"high", "near"}
     assert best_group(values, found, larger_is_better=False) == {"low"}
     assert best_group({"x": math.nan}, []) == set()
-
-
-def test_gaps_between_origins_are_those_of_their_best_models():
-    models = three_models()
-    values = {name: s.value for name, s in models.items()}
-    found = compare_all(models, names(range(500)))
-    origins = {"low": "in-house", "high": "domestic", "near": "domestic"}
-    best, gaps = origin_gaps(values, origins, found)
-    leader = max(("high", "near"), key=values.__getitem__)
-    assert best == {"in-house": "low", "domestic": leader}
-    assert [(g.a, g.b) for g in gaps] == [("low", leader)]
-    assert gaps[0].difference == pytest.approx(values["low"] - values[leader])
-    assert gaps[0].low < gaps[0].difference < gaps[0].high < 0
 
 
 def test_standings_count_wins_and_never_average_metrics():

@@ -7,21 +7,20 @@ worse: a model must not pass by crashing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from harness.analysis import statistics
-from harness.analysis.summary import score_cell
-from harness.errors import UserError
+from harness.analysis.summary import cells_of, score_cell
+from harness.errors import UserError, counted
+from harness.metrics import ALPHA, Scored, finite
+from harness.records import CellGroup
+from harness.store.cells import CellStore
 from harness.store.runs import RunFolder
 
-Key = tuple[str, str, str, str, str]
-"""Model, task, data set, language, ablation."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One cell in both runs; values are None where a run has none."""
 
@@ -30,41 +29,64 @@ class Row:
     dataset: str
     language: str
     ablate: str
-    metric: str | None
-    a: float | None
-    b: float | None
-    difference: float | None
+    metric: str | None = None
+    a: float | None = None
+    b: float | None = None
+    difference: float | None = None
     """b minus a."""
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
     n: int
     verdict: str
-    """better, worse, same (not distinguishable), or missing (in B) and failed (in B), which count as worse."""
+    """better, worse or same (not distinguishable); or missing (in B) or failed (in B), which count as worse."""
+
+
+class _Key(NamedTuple):
+    """What a cell of A and its counterpart in B have in common."""
+
+    model: str
+    group: CellGroup
+
+
+class _Cell(NamedTuple):
+    store: CellStore
+    outcome: Mapping[str, Any]
+
+
+class _Pair(NamedTuple):
+    """A cell's headline in both runs, over the same samples in the same order, and the test of b against a."""
+
+    a: Scored
+    b: Scored
+    test: statistics.Comparison
 
 
 def compare(a: RunFolder, b: RunFolder) -> list[Row]:
-    """Every cell of A with its counterpart in B. Raises UserError when the runs share no cell, or not the samples."""
+    """Every complete cell of A with its counterpart in B.
+
+    Raises UserError when the runs share no cell, or when a cell they share is not over the same samples.
+    """
     left, right = _cells(a), _cells(b)
     shared = [key for key in left if key in right]
     if not shared:
         raise UserError(f"{a.name} and {b.name} have no model on the same task, data set and language in common.")
-    found: dict[Key, tuple[Any, statistics.Comparison]] = {}
-    for key in shared:
-        if left[key][1]["status"] == right[key][1]["status"] == "complete":
-            found[key] = _pair(a, b, key)
-    corrected = dict(zip(found, statistics.holm([c.p for _, c in found.values()]), strict=True))
+    pairs = {
+        key: _pair(a, b, key, left[key].store, right[key].store)
+        for key in shared
+        if left[key].outcome["status"] == right[key].outcome["status"] == "complete"
+    }
+    corrected = dict(zip(pairs, statistics.holm([pair.test.p for pair in pairs.values()]), strict=True))
     rows = []
-    for key, (_, outcome) in left.items():
-        if outcome["status"] != "complete":
+    for key, cell in left.items():
+        if cell.outcome["status"] != "complete":
             continue
-        if key in found:
-            rows.append(_row(key, *found[key], corrected[key]))
+        if key in pairs:
+            rows.append(_row(key, pairs[key], corrected[key]))
         else:
             verdict = "failed" if key in right else "missing"
-            empty = dict.fromkeys(("metric", "a", "b", "difference", "low", "high", "p", "p_holm"))
-            rows.append(Row(*key, **empty, n=outcome["count"], verdict=verdict))  # pyright: ignore[reportArgumentType]
+            rows.append(Row(model=key.model, **key.group._asdict(), n=cell.outcome["count"], verdict=verdict))
     return rows
 
 
@@ -73,44 +95,47 @@ def worse(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.verdict in ("worse", "failed", "missing")]
 
 
-def _cells(run: RunFolder) -> dict[Key, tuple[str, Mapping[str, Any]]]:
-    """The models' cells of a run: folder and outcome by key; reference rows and skipped cells left out."""
+def _cells(run: RunFolder) -> dict[_Key, _Cell]:
+    """The models' cells of a run, without reference rows and skipped cells."""
     cells = {}
-    for path in run.manifest()["cells"]:
-        store = run.cell(path)
-        if not (store.folder / "cell.json").exists():
-            continue
-        info, outcome = store.info(), store.outcome()
+    for info, store in cells_of(run):
+        outcome = store.outcome()
         if info["origin"] != "reference" and outcome["status"] != "skipped":
-            key = tuple(info[name] for name in ("model", "task", "dataset", "language", "ablate"))
-            cells[key] = (path, outcome)
+            cells[_Key(info["model"], CellGroup.of(info))] = _Cell(store, outcome)
     return cells
 
 
-def _pair(a: RunFolder, b: RunFolder, key: Key) -> tuple[Any, statistics.Comparison]:
-    left, right = (score_cell(run.cell(_cells(run)[key][0])) for run in (a, b))
-    ids = left.records.ids
-    by_id = {name: i for i, name in enumerate(right.records.ids)}
-    if set(ids) != set(by_id):
-        cell = ".".join(part for part in key if part)
+def _pair(a: RunFolder, b: RunFolder, key: _Key, left: CellStore, right: CellStore) -> _Pair:
+    """Score one cell of both runs and test the difference."""
+    ours, theirs = score_cell(left), score_cell(right)
+    ids = ours.records.ids
+    place = {name: i for i, name in enumerate(theirs.records.ids)}
+    if set(ids) != set(place):
         raise UserError(
-            f"{cell}: {a.name} has {len(ids)} samples and {b.name} {len(by_id)}, not the same ones; only runs over the "
-            "same samples (limit, seed, split) can be compared."
+            f"{key.model}.{key.group.name}: {a.name} has {counted(len(ids), 'sample')} and {b.name} {len(place)}, not "
+            "the same ones; only runs over the same samples (limit, seed, split) can be compared."
         )
-    order = [by_id[name] for name in ids]
-    ours = right.scored[0]
-    other = type(ours)(ours.metric, ours.statistics[order])
-    return (left.scored[0], other), statistics.compare(other, left.scored[0], left.records.clusters)
+    first, second = ours.scored[0], theirs.scored[0]
+    second = replace(second, statistics=second.statistics[[place[name] for name in ids]])
+    return _Pair(first, second, statistics.compare(second, first, ours.records.clusters))
 
 
-def _row(key: Key, scored: Any, found: statistics.Comparison, p_holm: float) -> Row:
-    metric = scored[0].metric
+def _row(key: _Key, pair: _Pair, p_holm: float) -> Row:
+    metric, test = pair.a.metric, pair.test
     verdict = "same"
-    if p_holm < 1 - statistics.LEVEL:
-        verdict = "better" if (found.difference > 0) == metric.larger_is_better else "worse"
-
-    def shown(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    numbers = (scored[0].value, scored[1].value, found.difference, found.low, found.high, found.p, p_holm)
-    return Row(*key, metric.name, *map(shown, numbers), n=found.n, verdict=verdict)
+    if p_holm < ALPHA:
+        verdict = "better" if (test.difference > 0) == metric.larger_is_better else "worse"
+    return Row(
+        model=key.model,
+        **key.group._asdict(),
+        metric=metric.name,
+        a=finite(pair.a.value),
+        b=finite(pair.b.value),
+        difference=finite(test.difference),
+        low=finite(test.low),
+        high=finite(test.high),
+        p=finite(test.p),
+        p_holm=finite(p_holm),
+        n=test.n,
+        verdict=verdict,
+    )

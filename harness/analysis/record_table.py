@@ -1,7 +1,7 @@
-"""Many records in little memory, for scoring: held by column, what repeats is kept once and blank columns not at all.
+"""Many records in little memory, for scoring: by column, with equal values kept once and blank columns not at all.
 
-A record of its own takes about 600 bytes, so that a report over a million of them would not fit beside a model; here it
-takes about 100. What scoring never reads (the question, the media's names) is left out.
+A `Record` takes about 600 bytes, so that a report over a million of them would not fit beside a model; here it takes
+about 100. What scoring never reads (the question, the media's names) is left out.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from typing import Any
 from harness.records import Record
 
 _NOT_SCORED = ("question", "media", "tokens_out")
+"""Fields that are left out."""
 _BLANK: dict[str, Any] = {
     field.name: field.default_factory() if field.default_factory is not MISSING else field.default
     for field in fields(Record)
     if field.name not in ("id", "cluster")
 }
+"""Every field but id and cluster, with its blank value."""
 _REPEATED = ("references", "choices", "slices", "answer", "error")
+"""Fields whose values are worth looking up among those known."""
 _KNOWN = 2**16
-"""Different values that are remembered at a time, to find those that repeat."""
+"""How many different values are remembered at a time, to find those that repeat."""
 
 
 class RecordTable(Sequence[Record]):
-    """Records, built when asked for. Iterating is cheap; a column is cheaper."""
+    """A sequence of records, each of which is built when it is asked for. Iterating is cheap; a column is cheaper."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.ids: list[str] = []
@@ -48,11 +51,11 @@ class RecordTable(Sequence[Record]):
                 column.extend([_BLANK[name]] * (len(self.ids) - len(column)))
 
     def column(self, name: str) -> list[Any]:
-        """One field of every record, in order; not to be changed."""
+        """One field of every record, in order. The caller must not change the list."""
         return self._columns[name] or [_BLANK[name]] * len(self.ids)
 
     def take(self, indices: Sequence[int]) -> RecordTable:
-        """Only these records, in this order."""
+        """A table of only these records, in this order."""
         taken = RecordTable()
         taken.ids, taken.clusters = [self.ids[i] for i in indices], [self.clusters[i] for i in indices]
         taken._columns = {name: [full[i] for i in indices] if full else [] for name, full in self._columns.items()}
@@ -62,6 +65,7 @@ class RecordTable(Sequence[Record]):
         return len(self.ids)
 
     def __iter__(self) -> Iterator[Record]:
+        # The columns stand in the order of Record's fields: by name, a million records would take several times longer.
         return map(Record, self.ids, self.clusters, *map(self.column, _BLANK))
 
     def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
@@ -72,7 +76,7 @@ class RecordTable(Sequence[Record]):
 
 
 def _shared(value: Any, known: dict[Any, Any]) -> Any:
-    """The value, or one equal to it that is known already."""
+    """The value, or one equal to it that is known already. A tuple's parts are shared one by one as well."""
     key = tuple(value.items()) if isinstance(value, dict) else value
     found = known.get(key)
     if found is None:

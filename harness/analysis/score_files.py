@@ -1,27 +1,33 @@
 """`harness score`: metrics for predictions made elsewhere, from files alone; no model, and torch is never imported.
 
-What the files hold is checked before anything is computed: a line that is no JSON, a double id, or an id on one side
-only is an error with file and line, because a silently dropped line would be a wrong number.
+What the files hold is checked before anything is computed: a line that is not JSON, an id that stands twice or an id in
+one file alone is an error with file and line, because a line dropped in silence would be a wrong number.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from harness.errors import UserError, nearest
-from harness.metrics import Scored
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from harness.analysis import statistics
+from harness.errors import UserError, counted, nearest
+from harness.metrics import Scored, hygiene, meteor, vqa
+from harness.metrics.captions import caption_scores
+from harness.metrics.classification import classification_scores, map_to_label
+from harness.metrics.ranking import rank_both
+from harness.metrics.retrieval import retrieval_scores
 
 TASKS = ("vqa", "captioning", "classification", "retrieval")
 SEED = 0
+"""The seed of the intervals' resamples: the same files give the same numbers."""
 _ANSWERS = {
     "vqa_accuracy", "exact_match", "token_f1", "anls", "relaxed_accuracy", "textvqa_accuracy", "choice_accuracy",
     "extraction_failure_rate",
@@ -39,9 +45,21 @@ METRICS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
+_NEEDS = {
+    "vqa_accuracy": "ten references a question",
+    "textvqa_accuracy": "ten references a question",
+    "choice_accuracy": '"choices" in every line of the references',
+    "extraction_failure_rate": '"choices" in every line of the references',
+    "top5_accuracy": '"scores" for more than five labels in the predictions',
+    "ece": '"scores" in the predictions',
+    "meteor": "English, Java and pycocoevalcap",
+}
+"""What files must have for a metric that not all files allow."""
+
+
 @dataclass
 class _Files:
-    """Both files joined by id, in the references' order."""
+    """Both files joined by id: a list of each field, in the references' order."""
 
     ids: list[str] = field(default_factory=list)
     predictions: list[str | None] = field(default_factory=list)
@@ -61,11 +79,12 @@ def score_files(
 ) -> dict[str, Any]:
     """{"task", "n", "metrics": {name: {"value", "low", "high", "definition"}}}; what is undefined is None.
 
-    Text tasks: JSON lines, predictions {"id", "prediction", "scores"?: {label: number}} (a null prediction is a failed
-    sample: wrong) and references {"id", "references": [...], "cluster"?, "category"?, "choices"?: [...]}. Retrieval:
-    .npz with `image` [n, d], `text` [m, d], and `text_image` [m] or `positives` [k, 2], optionally `cluster` [n];
-    a second file may hold what the first lacks. `metrics` keeps only these. With categories, "slices" has the headline
-    of each. Raises UserError for everything that is wrong with the files or the names.
+    The text tasks read JSON lines: predictions {"id", "prediction", "scores"?: {label: number}}, where a null
+    prediction is a failed sample and counts as wrong, and references {"id", "references": [...], "cluster"?,
+    "category"?, "choices"?: [...]}. Retrieval reads .npz: `image` [n, d], `text` [m, d], `text_image` [m] or
+    `positives` [k, 2], and `cluster` [n] if there are clusters; a second file may hold what the first lacks. Where
+    `metrics` are named, only these are computed. With categories, "slices" has the headline of each. Raises UserError
+    for everything that is wrong with the files or the names.
     """
     if task not in TASKS:
         raise UserError(f"There is no task '{task}'. {nearest(task, TASKS)}")
@@ -79,9 +98,8 @@ def score_files(
         if references is None:
             raise UserError(f"The task {task} needs --references FILE.")
         files = _join(predictions, references)
-        scored = {"vqa": _vqa, "captioning": _captioning, "classification": _classification}[task](
-            files, metrics, language
-        )
+        score = {"vqa": _vqa, "captioning": _captioning, "classification": _classification}[task]
+        scored = score(files, metrics, language)
         clusters, slices, note = files.clusters, files.slices, ""
     if metrics:
         missing = [name for name in metrics if name not in {s.metric.name for s in scored}]
@@ -91,20 +109,10 @@ def score_files(
     return _result(task, scored, clusters, slices, note)
 
 
-_NEEDS = {
-    "vqa_accuracy": "ten references a question",
-    "textvqa_accuracy": "ten references a question",
-    "choice_accuracy": '"choices" in every line of the references',
-    "extraction_failure_rate": '"choices" in every line of the references',
-    "top5_accuracy": '"scores" for more than five labels in the predictions',
-    "ece": '"scores" in the predictions',
-    "meteor": "English, Java and pycocoevalcap",
-}
-
-
 def render(result: Mapping[str, Any]) -> str:
-    """The result as lines for a terminal: name, value, interval, definition."""
-    lines = [f"{result['task']}: {result['n']} samples, {result['clusters']} clusters"]
+    """The result as lines for a terminal: each metric's name, value, interval and definition."""
+    sizes = f"{counted(result['n'], 'sample')}, {counted(result['clusters'], 'cluster')}"
+    lines = [f"{result['task']}: {sizes}"]
     if result.get("note"):
         lines.append(f"Note: {result['note']}")
     for name, row in result["metrics"].items():
@@ -123,28 +131,17 @@ def render(result: Mapping[str, Any]) -> str:
 def _result(
     task: str, scored: Sequence[Scored], clusters: Sequence[str], fields: Sequence[Mapping[str, str]], note: str
 ) -> dict[str, Any]:
-    from harness.analysis import statistics
-
-    def number(x: float) -> float | None:
-        return float(x) if math.isfinite(x) else None
-
-    def interval(e: statistics.Estimate) -> dict[str, Any]:
-        return {"value": number(e.value), "low": number(e.low), "high": number(e.high)}
-
+    """The object that is printed: every metric with its interval, and the headline by the values of `fields`."""
     found = statistics.estimates(scored, clusters, SEED)
-    rows = {}
-    for s, e in zip(scored, found, strict=True):
-        rows[s.metric.name] = interval(e) | {"definition": s.metric.definition}
-        if e.doubt:
-            rows[s.metric.name]["doubt"] = e.doubt
+    rows: dict[str, dict[str, Any]] = {}
+    for s, estimate in zip(scored, found, strict=True):
+        rows[s.metric.name] = {**estimate.to_json(), "definition": s.metric.definition}
+        if estimate.doubt:
+            rows[s.metric.name]["doubt"] = estimate.doubt
     result: dict[str, Any] = {"task": task, "n": len(clusters), "clusters": len(set(clusters)), "seed": SEED}
     result["metrics"] = rows
     if any(fields):
-        name = scored[0].metric.name
-        result["slices"] = {
-            key: {value: {"n": n, "metrics": {name: interval(part[0])}} for value, (n, part) in values.items()}
-            for key, values in statistics.slices(scored[:1], clusters, fields, SEED).items()
-        }
+        result["slices"] = statistics.slices_to_json(scored[0], clusters, fields, SEED)
     if note:
         result["note"] = note
     return result
@@ -154,76 +151,72 @@ def _result(
 
 
 def _vqa(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
-    from harness.metrics import hygiene, vqa
-
-    said, wanted = files.predictions, files.references
+    predictions, references = files.predictions, files.references
     scored = [
-        vqa.exact_match(said, wanted, language),
-        vqa.token_f1(said, wanted, language),
-        vqa.anls(said, wanted),
-        vqa.relaxed_accuracy(said, wanted),
+        vqa.exact_match(predictions, references, language),
+        vqa.token_f1(predictions, references, language),
+        vqa.anls(predictions, references),
+        vqa.relaxed_accuracy(predictions, references),
     ]
-    if all(len(answers) == 10 for answers in wanted):
-        scored = [vqa.vqa_accuracy(said, wanted), *scored, vqa.textvqa_accuracy(said, wanted)]
+    if all(len(answers) == 10 for answers in references):
+        scored.insert(0, vqa.vqa_accuracy(predictions, references))
+        scored.append(vqa.textvqa_accuracy(predictions, references))
     if all(files.choices):
-        scored.append(vqa.choice_accuracy(said, files.choices, wanted, language))
-        scored.append(vqa.extraction_failure_rate(said, files.choices, language))
-    return scored + hygiene.answer_hygiene(said, language)
+        scored.append(vqa.choice_accuracy(predictions, files.choices, references, language))
+        scored.append(vqa.extraction_failure_rate(predictions, files.choices, language))
+    return scored + hygiene.answer_hygiene(predictions, language)
 
 
 def _captioning(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
-    from harness.metrics import hygiene, meteor, vqa
-    from harness.metrics.captions import caption_scores
-
-    said, wanted = files.predictions, files.references
-    scored = caption_scores(said, wanted, language)
+    predictions, references = files.predictions, files.references
+    scored = caption_scores(predictions, references, language)
     if language == "en" and "meteor" in metrics:
-        scored.append(meteor.meteor(said, wanted))
+        scored.append(meteor.meteor(predictions, references))
     elif language == "en" and not metrics:
-        scored += meteor.meteor_if_possible(said, wanted)
-    return [*scored, vqa.exact_match(said, wanted, language), *hygiene.answer_hygiene(said, language)]
+        scored += meteor.meteor_if_possible(predictions, references)
+    scored.append(vqa.exact_match(predictions, references, language))
+    return scored + hygiene.answer_hygiene(predictions, language)
 
 
 def _classification(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
-    """Labels: those of the scores, else the references' choices, else (as scikit-learn) all that occur."""
-    import numpy as np
-
-    from harness.metrics.classification import classification_scores, map_to_label
-
+    """The labels are those of the scores, else the references' choices, else (as in scikit-learn) all that occur."""
     true = [answers[0] for answers in files.references]
-    given = [s for s in files.scores if s is not None]
+    given = [scores for scores in files.scores if scores is not None]
     declared = list(given[0]) if given else list(dict.fromkeys(c for some in files.choices for c in some))
-    said = files.predictions
+    predicted = files.predictions
     if declared:
-        said = [None if p is None else map_to_label(p, declared, language) for p in said]
+        predicted = [None if text is None else map_to_label(text, declared, language) for text in predicted]
     table = None
     if given:
-        for name, s in zip(files.ids, files.scores, strict=True):
-            if s is not None and set(s) != set(declared):
+        for name, scores in zip(files.ids, files.scores, strict=True):
+            if scores is not None and set(scores) != set(declared):
                 raise UserError(f"The scores of '{name}' are not for the same labels as those of the first line.")
         missing = dict.fromkeys(declared, math.nan)
-        table = np.array([[(s or missing)[label] for label in declared] for s in files.scores], dtype=np.float64)
-        best = [None if s is None else max(declared, key=s.__getitem__) for s in files.scores]
-        said = [b if raw is None else p for b, raw, p in zip(best, files.predictions, said, strict=True)]
-    return classification_scores(said, true, declared, table)
+        rows = [[(scores or missing)[label] for label in declared] for scores in files.scores]
+        table = np.array(rows, dtype=np.float64)
+        best = [None if scores is None else max(declared, key=scores.__getitem__) for scores in files.scores]
+        texts = files.predictions  # where there is none, the label with the best score is the prediction
+        predicted = [b if text is None else p for b, text, p in zip(best, texts, predicted, strict=True)]
+    return classification_scores(predicted, true, declared, table)
 
 
 def _join(predictions: Path, references: Path) -> _Files:
-    said = _lines(predictions, {"id", "prediction", "scores"})
-    wanted = _lines(references, {"id", "references", "cluster", "category", "choices"})
-    for name, (line, _) in said.items():
-        if name not in wanted:
+    """Read both files and match their lines by id; raises UserError, naming file and line, for what does not fit."""
+    answers = _lines(predictions, {"id", "prediction", "scores"})
+    asked = _lines(references, {"id", "references", "cluster", "category", "choices"})
+    for name, (line, _) in answers.items():
+        if name not in asked:
             raise UserError(f"{predictions}:{line}: id '{name}' is not in {references}.")
     files = _Files()
-    for name, (line, row) in wanted.items():
+    for name, (line, row) in asked.items():
         where = f"{references}:{line}"
-        if name not in said:
+        if name not in answers:
             raise UserError(
                 f"{where}: id '{name}' has no prediction in {predictions}. "
                 f'A failed sample is a line {{"id": {json.dumps(name)}, "prediction": null}} and counts as wrong.'
             )
-        there = f"{predictions}:{said[name][0]}"
-        answer = said[name][1]
+        there = f"{predictions}:{answers[name][0]}"
+        answer = answers[name][1]
         if "prediction" not in answer and "scores" not in answer:
             raise UserError(f"{there}: 'prediction' is missing (null for a failed sample).")
         prediction = answer.get("prediction")
@@ -242,7 +235,10 @@ def _join(predictions: Path, references: Path) -> _Files:
 
 
 def _lines(file: Path, known: set[str]) -> dict[str, tuple[int, dict[str, Any]]]:
-    """Id -> (line number, object) of a file of JSON lines; blank lines are skipped."""
+    """Id -> (line number, object) of a file of JSON lines; blank lines are skipped.
+
+    A key that is nearly one of those `known` is taken for a slip and refused; any other one may be there.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -257,7 +253,7 @@ def _lines(file: Path, known: set[str]) -> dict[str, tuple[int, dict[str, Any]]]
         try:
             row = json.loads(content)
         except ValueError as error:
-            raise UserError(f"{where}: this line is no JSON ({error}).") from error
+            raise UserError(f"{where}: this line is not JSON ({error}).") from error
         if not isinstance(row, dict):
             raise UserError(f"{where}: a line must be a JSON object with an 'id', not {type(row).__name__}.")
         for key in row.keys() - known:
@@ -266,7 +262,7 @@ def _lines(file: Path, known: set[str]) -> dict[str, tuple[int, dict[str, Any]]]
                 raise UserError(f"{where}: unknown key '{key}'. Did you mean '{close[0]}'?")
         name = row.get("id")
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise UserError(f"{where}: 'id' is missing or is no text or number.")
+            raise UserError(f"{where}: 'id' is missing, or is neither a text nor a number.")
         if str(name) in found:
             raise UserError(f"{where}: id '{name}' stands in line {found[str(name)][0]} already.")
         found[str(name)] = (line, row)
@@ -296,30 +292,29 @@ def _is_number(x: Any) -> bool:
 
 
 def _retrieval(file: Path, second: Path | None) -> tuple[list[Scored], list[str], str]:
-    import numpy as np
-
-    from harness.metrics.ranking import rank_both
-    from harness.metrics.retrieval import retrieval_scores
-
+    """All metrics, the cluster of each query (images first, then texts), and a note for the reader or ""."""
     arrays = _arrays(file) | (_arrays(second) if second is not None else {})
     images, texts = _vectors(arrays, "image", file), _vectors(arrays, "text", file)
     if images.shape[1] != texts.shape[1]:
-        raise UserError(f"{file}: image has {images.shape[1]} columns and text {texts.shape[1]}; they must be equal.")
+        widths = f"image has {counted(images.shape[1], 'column')} and text {texts.shape[1]}"
+        raise UserError(f"{file}: {widths}; they must be equal.")
     n, m = len(images), len(texts)
     if "positives" in arrays:
         pairs = _indices(arrays, "positives", file, (n, m))
     elif "text_image" in arrays:
         owner = _indices(arrays, "text_image", file, (n,))[:, 0]
         if len(owner) != m:
-            raise UserError(f"{file}: text_image has {len(owner)} entries for {m} texts.")
+            sizes = f"{counted(len(owner), 'entry', 'entries')} for {counted(m, 'text')}"
+            raise UserError(f"{file}: text_image has {sizes}.")
         pairs = np.stack([owner, np.arange(m)], axis=1)
     else:
         raise UserError(f"{file} needs 'text_image' [m] (each text's image) or 'positives' [k, 2] (image, text).")
     cluster = [str(c) for c in arrays["cluster"]] if "cluster" in arrays else [str(i) for i in range(n)]
     if len(cluster) != n:
-        raise UserError(f"{file}: cluster has {len(cluster)} entries for {n} images.")
-    own = [f"text {j}" for j in range(m)]
-    for i, j in pairs[::-1].tolist():
+        sizes = f"{counted(len(cluster), 'entry', 'entries')} for {counted(n, 'image')}"
+        raise UserError(f"{file}: cluster has {sizes}.")
+    own = [f"text {j}" for j in range(m)]  # a text that belongs to no image is a cluster of its own
+    for i, j in pairs[::-1].tolist():  # of several images, the first one gives its cluster
         own[j] = cluster[i]
     forward, backward = rank_both(images, texts, pairs)
     queries = [{"direction": "i2t", **forward.row(i)} for i in range(n)]
@@ -331,24 +326,20 @@ def _retrieval(file: Path, second: Path | None) -> tuple[list[Scored], list[str]
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
-    import zipfile
-
-    import numpy as np
-
+    """The arrays of a .npz file; objects, which could run code, are refused."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{file} is no .npz archive.")
+                raise UserError(f"{file} is not an .npz archive.")
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
     except (ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is no .npz archive of plain arrays: {error}.") from error
+        raise UserError(f"{file} is not an .npz archive of plain arrays: {error}.") from error
 
 
 def _vectors(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
-    import numpy as np
-
+    """An array of vectors, float32 [rows, d], all of them finite."""
     if name not in arrays:
         raise UserError(f"{file} has no array '{name}'; it has {', '.join(sorted(arrays)) or 'none'}.")
     value = arrays[name]
@@ -362,9 +353,7 @@ def _vectors(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndar
 
 
 def _indices(arrays: Mapping[str, np.ndarray], name: str, file: Path, sizes: tuple[int, ...]) -> np.ndarray:
-    """An array of row numbers [k, len(sizes)], each below its size."""
-    import numpy as np
-
+    """An array of row numbers, int64 [k, len(sizes)], each of which is below the size of what it numbers."""
     value = arrays[name]
     value = value.reshape(-1, 1) if value.ndim == 1 else value
     if value.ndim != 2 or value.shape[1] != len(sizes) or value.dtype.kind not in "iu":

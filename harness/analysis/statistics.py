@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import counted
-from harness.metrics import ALPHA, CONFIDENCE, FEW_CLUSTERS, Metric, Scored
+from harness.metrics import ALPHA, CONFIDENCE, FEW_CLUSTERS, Metric, Scored, finite
 
 RESAMPLES = 2_000
 """Bootstrap resamples behind an interval."""
@@ -63,6 +63,10 @@ class Estimate:
     @property
     def reliable(self) -> bool:
         return not self.doubt
+
+    def to_json(self) -> dict[str, float | None]:
+        """{"value", "low", "high"}, as summary.json has them; None for what is undefined."""
+        return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
 
 
 @dataclass(frozen=True)
@@ -280,6 +284,19 @@ def slices(
     return found
 
 
+def slices_to_json(
+    headline: Scored, clusters: Clusters, fields: Sequence[Mapping[str, str]], seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """The `slices` of one metric, as summary.json has them: {field: {value: {"n", "metrics": {name: estimate}}}}."""
+    return {
+        field: {
+            value: {"n": n, "metrics": {headline.metric.name: found[0].to_json()}}
+            for value, (n, found) in values.items()
+        }
+        for field, values in slices([headline], clusters, fields, seed).items()
+    }
+
+
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
@@ -448,7 +465,7 @@ def standings(tables: Sequence[tuple[Mapping[str, Scored], Clusters]], seed: int
         values = np.concatenate([point, replicates(rows, clusters, seed + number)])
         ranks += _ranks(values if rows[0].metric.larger_is_better else -values) / len(tables)
     wins = (len(shared) - ranks) / (len(shared) - 1)
-    tail = 100 * ALPHA / 2
+    tail = 100 * (1 - CONFIDENCE) / 2
     found = []
     for i, model in enumerate(shared):
         win_low, win_high = np.percentile(wins[1:, i], [tail, 100 - tail])

@@ -7,6 +7,7 @@ adapter and no record: they take predictions and references and return `Scored`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ class Scored:
     def value(self) -> float:
         """The metric over all samples."""
         return float(self.metric.finish(self.statistics.sum(axis=0)))
+
+
+def finite(value: float) -> float | None:
+    """The number as JSON can hold it, which has no NaN: None where it is undefined or infinite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def mean(sums: np.ndarray) -> np.ndarray:

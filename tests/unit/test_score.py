@@ -30,23 +30,24 @@ def write(file, rows):
 def files(tmp_path):
     """Makes a pair of files from rows."""
 
-    def make(predictions, references):
-        return write(tmp_path / "said.jsonl", predictions), write(tmp_path / "wanted.jsonl", references)
+    def make(prediction_lines, reference_lines):
+        first, second = tmp_path / "predictions.jsonl", tmp_path / "references.jsonl"
+        return write(first, prediction_lines), write(second, reference_lines)
 
     return make
 
 
-def said(*answers):
+def predictions(*answers):
     return [{"id": str(i), "prediction": answer} for i, answer in enumerate(answers)]
 
 
-def wanted(*answers, **more):
+def references(*answers, **more):
     lists = [list(a) if isinstance(a, tuple) else [a] for a in answers]
     return [{"id": str(i), "references": texts} | more for i, texts in enumerate(lists)]
 
 
 def test_vqa_without_ten_answers_is_exact_match_first(files):
-    result = score_files("vqa", *files(said("a cat", "Two", None), wanted("cat", "2", "dog")))
+    result = score_files("vqa", *files(predictions("a cat", "Two", None), references("cat", "2", "dog")))
     assert next(iter(result["metrics"])) == "exact_match"
     assert result["metrics"]["exact_match"]["value"] == pytest.approx(2 / 3)
     assert set(result["metrics"]["exact_match"]) >= {"value", "low", "high", "definition"}
@@ -55,33 +56,33 @@ def test_vqa_without_ten_answers_is_exact_match_first(files):
 
 
 def test_vqa_with_ten_answers_is_vqa_accuracy_first(files):
-    result = score_files("vqa", *files(said("red"), wanted(("red",) * 3 + ("blue",) * 7)))
+    result = score_files("vqa", *files(predictions("red"), references(("red",) * 3 + ("blue",) * 7)))
     assert next(iter(result["metrics"])) == "vqa_accuracy"
     assert result["metrics"]["vqa_accuracy"]["value"] == pytest.approx(0.9)
 
 
 def test_choices_in_the_references_add_multiple_choice(files):
-    pair = files(said("答案是B。", "不知道"), wanted("狗", "猫", choices=["猫", "狗"]))
+    pair = files(predictions("答案是B。", "不知道"), references("狗", "猫", choices=["猫", "狗"]))
     metrics = score_files("vqa", *pair, language="zh")["metrics"]
     assert metrics["choice_accuracy"]["value"] == 0.5
     assert metrics["extraction_failure_rate"]["value"] == 0.5
 
 
 def test_captions_have_cider_first_and_only_what_was_asked_for(files):
-    pair = files(said("a cat on a mat", "a dog"), wanted(("a cat on the mat", "cat"), ("the dog",)))
+    pair = files(predictions("a cat on a mat", "a dog"), references(("a cat on the mat", "cat"), ("the dog",)))
     assert next(iter(score_files("captioning", *pair)["metrics"])) == "cider"
     assert list(score_files("captioning", *pair, metrics=["bleu4"])["metrics"]) == ["bleu4"]
 
 
 def test_labels_come_from_scores_choices_or_both_sides(files):
-    pair = files(said("cat", "dog", "bird"), wanted("cat", "cat", "dog"))
+    pair = files(predictions("cat", "dog", "bird"), references("cat", "cat", "dog"))
     assert "3 labels" in score_files("classification", *pair)["metrics"]["f1_macro"]["definition"]
-    pair = files(said("It's a cat.", "no idea", "dog"), wanted("cat", "cat", "dog", choices=["cat", "dog"]))
+    pair = files(predictions("It's a cat.", "no idea", "dog"), references("cat", "cat", "dog", choices=["cat", "dog"]))
     metrics = score_files("classification", *pair)["metrics"]
     assert metrics["accuracy"]["value"] == pytest.approx(2 / 3)
     assert metrics["unmapped_rate"]["value"] == pytest.approx(1 / 3)
     scored = [{"id": str(i), "scores": s} for i, s in enumerate([{"cat": 0.9, "dog": 0.1}, {"dog": 0.6, "cat": 0.4}])]
-    metrics = score_files("classification", *files(scored, wanted("cat", "cat")))["metrics"]
+    metrics = score_files("classification", *files(scored, references("cat", "cat")))["metrics"]
     assert metrics["accuracy"]["value"] == 0.5
     assert metrics["ece"]["value"] == pytest.approx((0.1 + 0.6) / 2)
     assert metrics["ece"]["low"] is None
@@ -89,9 +90,11 @@ def test_labels_come_from_scores_choices_or_both_sides(files):
 
 def test_clusters_widen_the_interval_and_categories_are_slices(files):
     answers = [("yes", "no")[i // 3 % 2] for i in range(90)]
-    alone = score_files("vqa", *files(said(*["yes"] * 90), wanted(*answers)))
-    rows = [row | {"cluster": f"image {i // 3}", "category": f"kind {i % 2}"} for i, row in enumerate(wanted(*answers))]
-    together = score_files("vqa", *files(said(*["yes"] * 90), rows))
+    alone = score_files("vqa", *files(predictions(*["yes"] * 90), references(*answers)))
+    rows = [
+        row | {"cluster": f"image {i // 3}", "category": f"kind {i % 2}"} for i, row in enumerate(references(*answers))
+    ]
+    together = score_files("vqa", *files(predictions(*["yes"] * 90), rows))
 
     def width(result):
         return result["metrics"]["exact_match"]["high"] - result["metrics"]["exact_match"]["low"]
@@ -139,49 +142,69 @@ def test_vectors_that_do_not_fit_are_named(tmp_path, arrays, message):
 
 def test_a_file_that_is_no_npz_or_holds_objects_is_refused(tmp_path):
     (tmp_path / "v.npz").write_text("hello")
-    with pytest.raises(UserError, match=r"is no \.npz"):
+    with pytest.raises(UserError, match=r"is not an \.npz"):
         score_files("retrieval", tmp_path / "v.npz")
     np.savez(tmp_path / "v.npz", image=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match=r"is no \.npz archive of plain arrays"):
+    with pytest.raises(UserError, match=r"is not an \.npz archive of plain arrays"):
         score_files("retrieval", tmp_path / "v.npz")
 
 
-GOOD = {"id": "1", "prediction": "x"}
-WANTED = {"id": "1", "references": ["x"]}
+PREDICTION = {"id": "1", "prediction": "x"}
+REFERENCE = {"id": "1", "references": ["x"]}
 
 
 @pytest.mark.parametrize(
-    ("predictions", "references", "message"),
+    ("prediction_lines", "reference_lines", "message"),
     [
-        ([GOOD, "{oops"], [WANTED], r"said\.jsonl:2: this line is no JSON"),
-        ([GOOD, "", "[]"], [WANTED], r"said\.jsonl:3: a line must be a JSON object"),
-        ([GOOD, GOOD], [WANTED], r"said\.jsonl:2: id '1' stands in line 1 already"),
-        ([GOOD], [WANTED, WANTED], r"wanted\.jsonl:2: id '1' stands in line 1"),
-        ([{"prediction": "x"}], [WANTED], r"said\.jsonl:1: 'id' is missing"),
-        ([GOOD, {"id": "2", "prediction": "y"}], [WANTED], r"said\.jsonl:2: id '2' is not in .*wanted"),
-        ([GOOD], [WANTED, WANTED | {"id": "2"}], r"wanted\.jsonl:2: id '2' has no prediction in .*said.*null"),
-        ([{"id": "1"}], [WANTED], r"said\.jsonl:1: 'prediction' is missing"),
-        ([{"id": "1", "prediction": 3}], [WANTED], r"said\.jsonl:1: 'prediction' must be a text or null, not 3"),
-        ([GOOD], [{"id": "1", "references": "x"}], r"wanted\.jsonl:1: 'references' must be a list"),
-        ([GOOD], [{"id": "1", "references": []}], r"wanted\.jsonl:1: 'references' must be a list of at least one"),
-        ([GOOD], [{"id": "1", "refrences": ["x"]}], r"wanted\.jsonl:1: unknown key 'refrences'.*'references'"),
-        ([GOOD | {"scores": {"a": "b"}}], [WANTED], r"said\.jsonl:1: 'scores' must be"),
-        ([], [], r"wanted\.jsonl has no lines"),
+        ([PREDICTION, "{oops"], [REFERENCE], r"predictions\.jsonl:2: this line is not JSON"),
+        ([PREDICTION, "", "[]"], [REFERENCE], r"predictions\.jsonl:3: a line must be a JSON object"),
+        ([PREDICTION, PREDICTION], [REFERENCE], r"predictions\.jsonl:2: id '1' stands in line 1 already"),
+        ([PREDICTION], [REFERENCE, REFERENCE], r"references\.jsonl:2: id '1' stands in line 1"),
+        ([{"prediction": "x"}], [REFERENCE], r"predictions\.jsonl:1: 'id' is missing"),
+        (
+            [PREDICTION, {"id": "2", "prediction": "y"}],
+            [REFERENCE],
+            r"predictions\.jsonl:2: id '2' is not in .*references",
+        ),
+        (
+            [PREDICTION],
+            [REFERENCE, REFERENCE | {"id": "2"}],
+            r"references\.jsonl:2: id '2' has no prediction in .*predictions.*null",
+        ),
+        ([{"id": "1"}], [REFERENCE], r"predictions\.jsonl:1: 'prediction' is missing"),
+        (
+            [{"id": "1", "prediction": 3}],
+            [REFERENCE],
+            r"predictions\.jsonl:1: 'prediction' must be a text or null, not 3",
+        ),
+        ([PREDICTION], [{"id": "1", "references": "x"}], r"references\.jsonl:1: 'references' must be a list"),
+        (
+            [PREDICTION],
+            [{"id": "1", "references": []}],
+            r"references\.jsonl:1: 'references' must be a list of at least one",
+        ),
+        (
+            [PREDICTION],
+            [{"id": "1", "refrences": ["x"]}],
+            r"references\.jsonl:1: unknown key 'refrences'.*'references'",
+        ),
+        ([PREDICTION | {"scores": {"a": "b"}}], [REFERENCE], r"predictions\.jsonl:1: 'scores' must be"),
+        ([], [], r"references\.jsonl has no lines"),
     ],
 )
-def test_what_is_wrong_is_named_with_file_and_line(files, predictions, references, message):
+def test_what_is_wrong_is_named_with_file_and_line(files, prediction_lines, reference_lines, message):
     with pytest.raises(UserError, match=message):
-        score_files("vqa", *files(predictions, references))
+        score_files("vqa", *files(prediction_lines, reference_lines))
 
 
 def test_a_line_separator_within_a_text_is_no_new_line(files):
-    said_file, wanted_file = files([], [WANTED])
-    said_file.write_text('{"id": "1", "prediction": "x\u2028"}\n', encoding="utf-8")
-    assert score_files("vqa", said_file, wanted_file)["n"] == 1
+    predictions_file, references_file = files([], [REFERENCE])
+    predictions_file.write_text('{"id": "1", "prediction": "x\u2028"}\n', encoding="utf-8")
+    assert score_files("vqa", predictions_file, references_file)["n"] == 1
 
 
 def test_wrong_names_get_the_nearest_right_one(files):
-    pair = files([GOOD], [WANTED])
+    pair = files([PREDICTION], [REFERENCE])
     with pytest.raises(UserError, match=r"no task 'vqaa'.*'vqa'"):
         score_files("vqaa", *pair)
     with pytest.raises(UserError, match=r"no metric 'exact_mach'.*'exact_match'"):
@@ -198,9 +221,9 @@ def test_the_metrics_that_can_be_named_are_those_that_are_computed(files, tmp_pa
     labels = [f"c{i}" for i in range(6)]
     rows = [{"id": "0", "prediction": "c0", "scores": dict.fromkeys(labels, 0.1)}]
     found = {
-        "vqa": score_files("vqa", *files(said("c0"), wanted(("c0",) * 10, choices=labels))),
-        "captioning": score_files("captioning", *files(said("c0"), wanted("c0"))),
-        "classification": score_files("classification", *files(rows, wanted("c0"))),
+        "vqa": score_files("vqa", *files(predictions("c0"), references(("c0",) * 10, choices=labels))),
+        "captioning": score_files("captioning", *files(predictions("c0"), references("c0"))),
+        "classification": score_files("classification", *files(rows, references("c0"))),
     }
     np.savez(tmp_path / "v.npz", image=np.eye(3), text=np.eye(3), text_image=np.arange(3))
     found["retrieval"] = score_files("retrieval", tmp_path / "v.npz")
@@ -209,16 +232,18 @@ def test_the_metrics_that_can_be_named_are_those_that_are_computed(files, tmp_pa
 
 
 def test_the_result_is_json_and_readable(files):
-    result = score_files("vqa", *files(said("a", "b"), wanted("a", "a", category="x")))
+    result = score_files("vqa", *files(predictions("a", "b"), references("a", "a", category="x")))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     lines = render(result).splitlines()
     assert lines[0] == "vqa: 2 samples, 2 clusters"
     assert any(line.startswith("exact_match") and "0.5000" in line and "only 2 clusters" in line for line in lines)
     assert any("category=x" in line for line in lines)
+    result = score_files("vqa", *files(predictions("a"), references("a")))
+    assert render(result).splitlines()[0] == "vqa: 1 sample, 1 cluster"
 
 
 def test_scoring_imports_neither_torch_nor_transformers(files):
-    pair = files(said("a"), wanted("a"))
+    pair = files(predictions("a"), references("a"))
     code = (
         "import sys; from pathlib import Path; from harness.analysis.score_files import score_files; "
         f"[score_files(t, Path({str(pair[0])!r}), Path({str(pair[1])!r}), m) for t, m in "

@@ -1,7 +1,8 @@
 """The report of a run, rebuilt from its folder at any time: tables and charts, without any model.
 
-`summary` reads and checks, `tables` and `samples` choose what is shown, `document` puts it in order, and `markdown`,
-`html`, `export`, `charts` and `screen` print it, each in its own escaping. Neither torch nor transformers is imported.
+`summary` reads and checks, `tables`, `comparisons`, `timing` and `samples` choose what is shown, `document` puts it in
+order, and `markdown`, `html`, `export`, `charts` and `screen` print it, each with an escaping of its own. Neither torch
+nor transformers is imported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.report.strings import Strings
+    from harness.report.summary import Summary
+
 
 def write(
     run_folder: Path | Sequence[Path],
@@ -27,14 +31,13 @@ def write(
     """Write report.md, report.html, tables/ and charts/ of one run, or of several joined; returns their folder.
 
     `out` is by default the run folder itself, and for several runs a folder beside the first one that bears all
-    their names. Without `charts` none are drawn, which spares the import of matplotlib. `summaries` are what the
-    folders' summary.json would say, where they need not be read. Raises UserError when a folder is no run, its summary
-    is damaged, or `out` cannot be written.
+    their names. Without `charts` none are drawn, which spares the import of matplotlib. `summaries` are the contents of
+    the folders' summary.json, where they need not be read. Raises UserError where a folder holds no run, where its
+    summary is damaged, or where `out` cannot be written.
     """
     from harness.report import charts as drawing
-    from harness.report import document, export, html, markdown, summary, tables
+    from harness.report import document, html, markdown, summary
     from harness.report.strings import Strings
-    from harness.store.files import file_stem
 
     strings = Strings(language)
     folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)
@@ -48,15 +51,7 @@ def write(
         for name in ("tables", "charts") if charts else ("tables",):
             (out / name).mkdir(parents=True, exist_ok=True)
         svgs, figures = drawing.draw(data, out / "charts", strings) if charts else ({}, {})
-        for group in data.groups:
-            stem = out / "tables" / file_stem(group.name)
-            _save(stem.with_name(stem.name + ".csv"), export.results_csv(group))
-            if group.cells:
-                table = export.tex(tables.results(group, strings), tables.title(group, strings), group.name)
-                _save(stem.with_name(stem.name + ".tex"), table)
-        _save(out / "tables" / "slices.csv", export.slices_csv(data))
-        _save(out / "tables" / "latency.csv", export.latency_csv(data))
-        _save(out / "tables" / "comparisons.csv", export.comparisons_csv(data))
+        _tables(data, out / "tables", strings)
         blocks = document.build(data, figures, strings)
         _save(out / "report.md", markdown.render(blocks, strings))
         _save(out / "report.html", html.render(blocks, svgs, strings))
@@ -75,7 +70,24 @@ def terminal(data: Mapping[str, Any], console: Console, language: str = "en") ->
     screen.show(summary.parse(data), console, Strings(language))
 
 
+def _tables(summary: Summary, folder: Path, strings: Strings) -> None:
+    """Write the tables for other programs: each group's as CSV and LaTeX, and those over all groups as CSV."""
+    from harness.report import export, tables
+    from harness.store.files import file_stem
+
+    for group in summary.groups:
+        stem = folder / file_stem(group.key.name)
+        _save(stem.with_name(stem.name + ".csv"), export.results_csv(group))
+        if group.cells:
+            table = export.tex(tables.results(group, strings), tables.title(group, strings), group.key.name)
+            _save(stem.with_name(stem.name + ".tex"), table)
+    _save(folder / "slices.csv", export.slices_csv(summary))
+    _save(folder / "latency.csv", export.latency_csv(summary))
+    _save(folder / "comparisons.csv", export.comparisons_csv(summary))
+
+
 def _default(folders: Sequence[Path]) -> Path:
+    """Where the report goes unless another folder is named."""
     if len(folders) == 1:
         return folders[0]
     name = "+".join(folder.name for folder in folders)

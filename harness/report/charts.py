@@ -1,7 +1,7 @@
 """Two charts for each task, as SVG and PNG: the headline metric with its intervals, and quality against latency.
 
-Drawn on matplotlib's figures without pyplot, so that nothing global is left behind. Origin is told by colour (Okabe
-and Ito's, told apart by every kind of colour vision) and by marker. SVG text stays text.
+They are drawn on matplotlib's figures without pyplot, so that nothing global is left behind. A model's origin shows in
+its colour (Okabe and Ito's, which every kind of colour vision tells apart) and in its marker. SVG text stays text.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.records import CellGroup
 from harness.report import formats, labels, tables
 from harness.report.document import Figure
 from harness.report.fonts import families
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 INK, GRID, PAPER = "#1a1b1c", "#d3d4d5", "#fefdfe"
-"""Colours that occur nowhere else, so that a page can put its own in their place."""
+"""Colours that nothing else has, so that a page can put its own in their place."""
 COLOURS = {"in-house": "#d55e00", "domestic": "#0072b2", "international": "#009e73", "reference": "#767676"}
 MARKERS = {"in-house": "D", "domestic": "o", "international": "^"}
 _DASHES = ("--", ":", "-.")
+"""How the lines of reference rows are drawn, in order."""
 _SETTINGS = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -45,16 +47,16 @@ _SETTINGS = {
     "axes.spines.right": False,
 }
 _ACROSS = 3
-"""Panels beside one another at most."""
+"""How many panels stand beside one another at most."""
 _WIDTHS = (5.6, 3.7, 3.2)
-"""Of a panel, in inches, with one, two or three beside one another."""
+"""The width of a panel in inches, where one, two or three stand beside one another."""
 
 
 def draw(summary: Summary, folder: Path, strings: Strings) -> tuple[dict[str, str], dict[str, list[Figure]]]:
     """Draw all charts into `folder` (NAME.svg and NAME.png); returns the SVG texts by name and the figures by task."""
     from matplotlib import rc_context
 
-    texts = [cell.label for cell in summary.cells] + [group.name for group in summary.groups]
+    texts = [cell.label for cell in summary.cells] + [group.key.name for group in summary.groups]
     texts += [strings(key) for key in ("axis_latency", "in-house", "en", "zh", "domestic", "frontier")]
     fonts, strings = families(texts, strings)
     svgs: dict[str, str] = {}
@@ -62,7 +64,7 @@ def draw(summary: Summary, folder: Path, strings: Strings) -> tuple[dict[str, st
     settings: dict[Any, Any] = {**_SETTINGS, "font.family": fonts}
     with rc_context(settings):
         for task in summary.tasks:
-            groups = [group for group in summary.groups if group.task == task]
+            groups = [group for group in summary.groups if group.key.task == task]
             for kind, draw_one in (("quality", _quality), ("latency", _latency)):
                 canvas = draw_one(groups, strings)
                 if canvas is None:
@@ -92,7 +94,7 @@ def _across(count: int) -> int:
 def _panels(count: int, left: float, width: float, height: float) -> tuple[Canvas, list[Axes]]:
     """`count` panels in rows of up to _ACROSS, each width x height inches with `left` inches for what stands beside it.
 
-    Laid out by hand: matplotlib's own layout engines draw every chart several times over.
+    The layout is done by hand, because matplotlib's own layout engines draw every chart several times over.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -115,20 +117,23 @@ def _panels(count: int, left: float, width: float, height: float) -> tuple[Canva
 
 
 def _quality(groups: Sequence[Group], strings: Strings) -> Canvas | None:
-    """Bars from best to worst with 95 % intervals, reference rows as lines across; ablations last, on the scale of what
-    they were made from."""
+    """Bars from best to worst with 95 % intervals, and reference rows as lines across.
+
+    Ablations come last, and have the scale of the group that they were made from.
+    """
     groups = [group for group in groups if any(cell.score.value is not None for cell in group.models)]
     if not groups:
         return None
-    groups = sorted(groups, key=lambda group: bool(group.ablate))
-    tops: dict[tuple[str, str], float] = {}
+    groups = sorted(groups, key=lambda group: bool(group.key.ablate))
+    tops: dict[CellGroup, float] = {}
     for group in groups:
-        tops[group.dataset, group.language] = max(tops.get((group.dataset, group.language), 0.0), _top(group))
+        whole = group.key._replace(ablate="")
+        tops[whole] = max(tops.get(whole, 0.0), _top(group))
     most = max(len(group.models) for group in groups)
     left = 0.3 + max(_inches(_short(cell.label)) for group in groups for cell in group.models)
     canvas, axes = _panels(len(groups), left, _WIDTHS[_across(len(groups)) - 1], 0.27 * most + 0.1)
     for axis, group in zip(axes, groups, strict=True):
-        _bars(axis, group, most, tops[group.dataset, group.language], strings)
+        _bars(axis, group, most, tops[group.key._replace(ablate="")], strings)
     _legend(canvas, groups, strings)
     return canvas
 
@@ -140,6 +145,7 @@ def _top(group: Group) -> float:
 
 
 def _bars(axis: Axes, group: Group, most: int, top: float, strings: Strings) -> None:
+    """Draw one group, with room for `most` bars and values up to `top`."""
     cells = [cell for cell in group.models if cell.score.value is not None]
     for row, cell in enumerate(cells):
         value, colour = cell.score.value or 0.0, COLOURS[cell.origin]
@@ -172,9 +178,11 @@ def _bars(axis: Axes, group: Group, most: int, top: float, strings: Strings) -> 
 
 
 def _latency(groups: Sequence[Group], strings: Strings) -> Canvas | None:
-    """A point for each model and the frontier of those that none beats in both; a panel for each machine. How fast a
-    model is without what it was asked about is nobody's question: ablations are left out."""
-    whole = [group for group in groups if not group.ablate]
+    """A point for each model, and the frontier of those that no other beats in both; a panel for each machine.
+
+    Ablations are left out: nobody asks how fast a model is without what it was asked about.
+    """
+    whole = [group for group in groups if not group.key.ablate]
     shown = [(group, machine, cells) for group in whole for machine, cells in _timed(group)]
     if not shown:
         return None
@@ -202,7 +210,7 @@ def _timed(group: Group) -> Iterator[tuple[str, list[Cell]]]:
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (latency, quality) points: those to which no other is equal or better in both; fastest first."""
+    """The (latency, quality) points to which no other is equal or better in both, the fastest first."""
     kept: list[tuple[float, float]] = []
     for latency, quality in sorted(set(points), key=lambda point: (point[0], -point[1])):
         if not kept or quality > kept[-1][1]:
@@ -211,6 +219,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], strings: Strings) -> None:
+    """Draw the points of one panel with their intervals, the frontier as a staircase, and the axes around them."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     points = [_point(cell) for cell in cells]
@@ -256,7 +265,8 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], stri
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between `low` and `high` for a log scale: 1, 2, 5 of each decade, thinned to at most eight."""
+    """Round numbers between `low` and `high` for a log scale: 1, 2 and 5 of each decade, or fewer, so that they are at
+    most eight."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         found = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
@@ -268,7 +278,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def _name(axis: Axes, cells: Sequence[Cell]) -> None:
-    """Write each model's name beside its point, clear of the lines, with a line of its own where it went farther."""
+    """Write each model's name beside its point, clear of the lines; a name that had to go farther has a line to it."""
     renderer: Any = axis.figure.canvas.get_renderer()  # type: ignore[union-attr]
     written = [axis.text(0, 0, _short(cell.label), fontsize=8, transform=None) for cell in cells]
     extents = [text.get_window_extent(renderer) for text in written]
@@ -323,7 +333,7 @@ def _legend(canvas: Canvas, groups: Sequence[Group], strings: Strings, frontier:
 
 
 def _inscribe(axis: Axes, title: str, below: str, beside: str = "") -> None:
-    """Title and axis labels at fixed places: finding places by itself takes matplotlib a fifth of the drawing."""
+    """Put title and axis labels at fixed places: finding places by itself takes matplotlib a fifth of the drawing."""
     box = axis.get_window_extent()
     dots = axis.figure.dpi  # type: ignore[union-attr]
     axis.set_title(title, fontsize=9.5, loc="left", y=1 + 0.06 * dots / box.height)

@@ -6,52 +6,58 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from harness.metrics import ALPHA
 from harness.records import ORIGINS
 from harness.report import formats, tables
 from harness.report.strings import Strings
 from harness.report.summary import Cell, Group, Number, Summary, number
 from harness.report.tables import Column, Row, Table
 
-LEVEL = 0.05
-"""A difference whose corrected p is below this has been shown."""
-
 
 @dataclass(frozen=True)
 class _Test:
-    """Model a against b: the difference is a's value minus b's."""
+    """The paired test of model a against b: the difference is a's value minus b's."""
 
     difference: Number
     p: float | None
+    """After the correction over all pairs of the table."""
     detectable: float | None
     n: float | None
 
+    @property
+    def shown(self) -> bool:
+        """Whether the models have been shown to differ."""
+        return self.p is not None and self.p < ALPHA
+
     def text(self) -> str:
+        """The difference with its interval."""
         d = self.difference
         bounds = f" [{formats.signed(d.low)}, {formats.signed(d.high)}]" if d.low is not None else ""
         return formats.signed(d.value) + bounds
 
 
 def _test(group: Group, a: str, b: str) -> _Test | None:
-    """The paired test of two models in whichever order it stands in the summary; None where there is none."""
+    """The test of a against b, in whichever order the summary has it; None where there is none."""
     for row in group.comparisons if not group.joined else ():
         value, low, high = (number(row.get(key)) for key in ("difference", "low", "high"))
         if (row.get("a"), row.get("b")) == (b, a):
             value, low, high = (None if bound is None else -bound for bound in (value, high, low))
         elif (row.get("a"), row.get("b")) != (a, b):
             continue
-        return _Test(Number(value, low, high), *(number(row.get(key)) for key in ("p_holm", "detectable", "n")))
+        p, detectable, n = (number(row.get(key)) for key in ("p_holm", "detectable", "n"))
+        return _Test(Number(value, low, high), p=p, detectable=detectable, n=n)
     return None
 
 
 def pairs(group: Group, strings: Strings) -> Table | None:
-    """The best model against each other one, from the paired tests; None where there are none."""
+    """The best model against each other one, from the paired tests; None where there is no test."""
     best, *others = [cell.model for cell in group.models if cell.score.value is not None] or [""]
     rows = [
         (
             other,
             test.text(),
             formats.probability(test.p),
-            formats.NONE if test.p is None else strings("yes" if test.p < LEVEL else "no"),
+            formats.NONE if test.p is None else strings("yes" if test.shown else "no"),
             formats.metric(test.detectable),
             formats.count(test.n),
         )
@@ -61,16 +67,16 @@ def pairs(group: Group, strings: Strings) -> Table | None:
     if not rows:
         return None
     keys = ("against", "difference", "p_holm", "shown", "detectable", "n")
-    columns = tuple(Column(strings(key), key not in ("against", "shown")) for key in keys)
+    columns = tuple(Column(strings(key), right=key not in ("against", "shown")) for key in keys)
     return Table(columns, tuple(Row(row) for row in rows), f"{best} − …")
 
 
 def origins(summary: Summary, strings: Strings) -> Table | None:
     """The best model of each origin in each group and the gaps between them; None where no group has two origins."""
-    wanted = ORIGINS[:3]
+    compared = [origin for origin in ORIGINS if origin != "reference"]
     rows = []
     for group in summary.groups:
-        if group.ablate:  # who does best without what was asked about says nothing of who is best
+        if group.key.ablate:  # that a model does best without what was asked about does not make it the best
             continue
         best: dict[str, Cell] = {}
         for cell in group.models:
@@ -79,30 +85,33 @@ def origins(summary: Summary, strings: Strings) -> Table | None:
         if len(best) < 2:
             continue
         names = [
-            f"{formats.metric(best[o].score.value)} {best[o].label}" if o in best else formats.NONE for o in wanted
+            f"{formats.metric(best[o].score.value)} {best[o].label}" if o in best else formats.NONE for o in compared
         ]
-        gaps = [_gap(group, best, *pair) for pair in combinations(wanted, 2)]
+        gaps = [_gap(group, best, *pair) for pair in combinations(compared, 2)]
         rows.append((f"{tables.title(group, strings, short=True)} {group.headline}", *names, *gaps))
     if not rows:
         return None
-    titles = [strings("table"), *map(strings.name, wanted)]
-    titles += [f"{strings.name(a)} − {strings.name(b)}" for a, b in combinations(wanted, 2)]
+    titles = [strings("table"), *map(strings.name, compared)]
+    titles += [f"{strings.name(a)} − {strings.name(b)}" for a, b in combinations(compared, 2)]
     kept = [i for i in range(len(titles)) if any(row[i] != formats.NONE for row in rows)]
-    columns = tuple(Column(titles[i], i > len(wanted)) for i in kept)
+    columns = tuple(Column(titles[i], right=i > len(compared)) for i in kept)
     return Table(columns, tuple(Row(tuple(row[i] for i in kept)) for row in rows))
 
 
 def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
+    """The difference between the best models of two origins, marked where it has not been shown."""
     if a not in best or b not in best or (test := _test(group, best[a].model, best[b].model)) is None:
         return formats.NONE
-    alike = "" if test.p is None or test.p < LEVEL else f"{tables.ALIKE} "
+    alike = "" if test.p is None or test.shown else f"{tables.ALIKE} "
     return alike + test.text()
 
 
 def overview(summary: Summary, strings: Strings) -> Table | None:
-    """The headline of every model in every group that nothing was taken from (`ablations` shows the others); None for a
-    single group, whose own table says it all."""
-    groups = [group for group in summary.groups if not group.ablate]
+    """The headline of every model in every group from which nothing was taken; `ablations` shows the others.
+
+    None for a single group, whose own table says it all.
+    """
+    groups = [group for group in summary.groups if not group.key.ablate]
     if len(groups) < 2:
         return None
     labels: dict[str, Cell] = {}
@@ -125,13 +134,14 @@ def overview(summary: Summary, strings: Strings) -> Table | None:
         rows.append(Row((label, strings.name(first.origin), *texts), kind, (None, None, *shades)))
     titles = (f"{tables.title(group, strings, short=True)} {group.headline}" for group in groups)
     return Table(
-        (Column(strings("model")), Column(strings("origin")), *(Column(text, True) for text in titles)), tuple(rows)
+        (Column(strings("model")), Column(strings("origin")), *(Column(text, right=True) for text in titles)),
+        tuple(rows),
     )
 
 
 def ablations(groups: Sequence[Group], strings: Strings, parts: bool = True) -> Table:
-    """Groups that differ in their ablation alone, side by side: each model's headline, overall and (`parts`) by the
-    values of its first slice field."""
+    """Groups that differ in their ablation alone, side by side: each model's headline over all samples and, with
+    `parts`, by the values of its first slice field."""
     rows = []
     for label in dict.fromkeys(cell.label for group in groups for cell in group.cells):
         cells = [next((cell for cell in group.cells if cell.label == label), None) for group in groups]
@@ -143,7 +153,9 @@ def ablations(groups: Sequence[Group], strings: Strings, parts: bool = True) -> 
             numbers = [part.metrics.get(first.headline, Number()) if part else Number() for part in found]
             rows.append((first, f"… {value}", numbers))
     columns = [Column(strings("model"))]
-    columns += [Column(tables.ablation(group, strings), True, place) for place, group in enumerate(groups)]
+    columns += [
+        Column(tables.ablation(group, strings), right=True, drop_order=place) for place, group in enumerate(groups)
+    ]
     drawn = (
         Row(
             (name, *(formats.with_interval(score, first.headline) for score in scores)),
@@ -153,12 +165,12 @@ def ablations(groups: Sequence[Group], strings: Strings, parts: bool = True) -> 
         for first, name, scores in rows
     )
     head = groups[0]
-    title = (strings.name(head.task), head.dataset, strings.name(head.language), f"{head.headline} [95 %]")
+    title = (strings.name(head.key.task), head.key.dataset, strings.name(head.key.language), f"{head.headline} [95 %]")
     return Table(tuple(columns), tuple(drawn), " · ".join(title))
 
 
 def standings(summary: Summary, strings: Strings) -> Table | None:
-    """Win rate and mean rank over all tables, best first; None where there are no such figures."""
+    """Win rate and mean rank over all tables, the best model first; None where the summary has no such figures."""
     rows = []
     for row in summary.standings:
         rate, place = (
@@ -175,4 +187,4 @@ def standings(summary: Summary, strings: Strings) -> Table | None:
     if not rows:
         return None
     keys = ("model", "win_rate", "mean_rank", "tables")
-    return Table(tuple(Column(strings(key), key == "tables") for key in keys), tuple(Row(row) for row in rows))
+    return Table(tuple(Column(strings(key), right=key == "tables") for key in keys), tuple(Row(row) for row in rows))

@@ -1,4 +1,4 @@
-"""The report as a list of blocks, without any markup: what is said, in which order. Markdown and HTML print it."""
+"""The report as a list of blocks without any markup: its contents, in their order. Markdown and HTML print them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Heading:
 class Text:
     text: str
     strong: bool = False
-    """A statement that must not be overlooked."""
+    """Whether the statement must not be overlooked."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,13 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], strings: String
     """All blocks of a report; `figures` are the charts there are, by task."""
     missing = sum(len(group.missing) for group in summary.groups)
     models = {cell.model for cell in summary.cells if not cell.reference}
+    counted = {
+        "models": strings("counted_models", n=len(models)),
+        "cells": strings("counted_cells", n=len(summary.cells) - missing),
+    }
     blocks: list[Block] = [
         Heading(1, strings("title", runs=" + ".join(summary.runs))),
-        Text(strings("subtitle", models=len(models), cells=len(summary.cells) - missing, missing=missing)),
+        Text(strings("subtitle", **counted, missing=missing)),
     ]
     if summary.pocket:
         blocks.append(Text(strings("pocket", names=", ".join(summary.pocket)), strong=True))
@@ -74,13 +78,10 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], strings: String
     if (table := comparisons.standings(summary, strings)) is not None:
         blocks += [Heading(3, strings("standings")), table, Text(strings("standings_note"))]
     for task in summary.tasks:
-        blocks += [
-            Heading(2, _named(task, strings)),
-            *figures.get(task, []),
-        ]
-        for group in (group for group in summary.groups if group.task == task):
+        blocks += [Heading(2, _named(task, strings)), *figures.get(task, [])]
+        for group in (group for group in summary.groups if group.key.task == task):
             blocks += _group(group, strings)
-        for groups in (groups for groups in summary.ablations if groups[0].task == task):
+        for groups in (groups for groups in summary.ablations if groups[0].key.task == task):
             table = comparisons.ablations(groups, strings)
             blocks += [Heading(3, f"{strings('ablations')}: {table.caption}"), Table(table.columns, table.rows)]
             blocks.append(Text(strings("ablations_note")))
@@ -88,12 +89,13 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], strings: String
 
 
 def _named(task: str, strings: Strings) -> str:
-    """A task in words and, where these are others, as the command line calls it."""
+    """A task's name in words, with the command line's name behind it where that is another."""
     name = strings.name(task)
     return name if name.lower() == task else f"{name} ({task})"
 
 
 def _group(group: Group, strings: Strings) -> list[Block]:
+    """All that is shown of one group: its table and notes, and folded away what only some readers look for."""
     blocks: list[Block] = [Heading(3, tables.title(group, strings))]
     blocks.append(tables.results(group, strings) if group.cells else Text(strings("nothing")))
     if notes := tables.notes(group, strings):
@@ -122,7 +124,7 @@ def _group(group: Group, strings: Strings) -> list[Block]:
 
 
 def _reading(summary: Summary, strings: Strings) -> list[Block]:
-    """How to read it: the notes that hold for every table, and the definitions of the metrics."""
+    """How to read the report: the notes that hold for every table, and the definitions of the metrics."""
     keys = ["best_note", "interval_note", "failed_note", "route_note"]
     if any(cell.reference for cell in summary.cells):
         keys.append("reference_note")
@@ -130,7 +132,7 @@ def _reading(summary: Summary, strings: Strings) -> list[Block]:
     definitions: dict[tuple[str, str], str] = {}
     for cell in summary.cells:
         for name, definition in cell.definitions.items():
-            definitions.setdefault((name, definition), cell.task)
+            definitions.setdefault((name, definition), cell.group.task)
     if definitions:
         columns = (Column(strings("metric")), Column(strings("definition")))
         rows = tuple(Row((name, formats.clean(definition))) for name, definition in definitions)
@@ -139,51 +141,74 @@ def _reading(summary: Summary, strings: Strings) -> list[Block]:
 
 
 _CARD = ("origin", "developer", "checkpoint", "parameters", "license", "dtype", "prompt")
+"""What is told of each model."""
 
 
 def _appendix(summary: Summary, strings: Strings) -> list[Block]:
-    blocks: list[Block] = [Heading(2, strings("appendix"))]
-    if summary.models:
-        columns = (Column(strings("model")), *(Column(strings(key), key == "parameters") for key in _CARD))
-        rows = tuple(
-            Row((name, *(_card(card, key, strings) for key in _CARD))) for name, card in sorted(summary.models.items())
-        )
-        blocks += [Heading(3, strings("models")), Table(columns, rows)]
-    if summary.datasets:
-        keys = ("split", "license", "homepage")
-        columns = (
-            Column(strings("dataset")),
-            *(Column(strings(key)) for key in keys),
-            Column(strings("sample_count"), True),
-        )
-        rows = tuple(
-            Row((name, *(str(card.get(key) or formats.NONE) for key in keys), _sizes(summary, name)))
-            for name, card in sorted(summary.datasets.items())
-        )
-        blocks += [Heading(3, strings("datasets")), Table(columns, rows)]
+    """What stood behind the figures: models, data sets, machines, prompts, and what was left out."""
+    return [
+        Heading(2, strings("appendix")),
+        *_models(summary, strings),
+        *_datasets(summary, strings),
+        *_machines(summary, strings),
+        *_prompts(summary, strings),
+        *_left_out(summary, strings),
+    ]
+
+
+def _models(summary: Summary, strings: Strings) -> list[Block]:
+    if not summary.models:
+        return []
+    columns = (Column(strings("model")), *(Column(strings(key), right=key == "parameters") for key in _CARD))
+    rows = tuple(
+        Row((name, *(_card(card, key, strings) for key in _CARD))) for name, card in sorted(summary.models.items())
+    )
+    return [Heading(3, strings("models")), Table(columns, rows)]
+
+
+def _datasets(summary: Summary, strings: Strings) -> list[Block]:
+    if not summary.datasets:
+        return []
+    keys = ("split", "license", "homepage")
+    titles = [Column(strings(key)) for key in ("dataset", *keys)]
+    rows = tuple(
+        Row((name, *(str(card.get(key) or formats.NONE) for key in keys), _sizes(summary, name)))
+        for name, card in sorted(summary.datasets.items())
+    )
+    return [Heading(3, strings("datasets")), Table((*titles, Column(strings("sample_count"), right=True)), rows)]
+
+
+def _machines(summary: Summary, strings: Strings) -> list[Block]:
+    blocks: list[Block] = []
     for run in summary.runs:
         facts = {**summary.facts.get(run, {}), **summary.machines.get(run, {})}
         rows = tuple(Row((key, _plain(value))) for key, value in facts.items() if value not in (None, "", [], {}))
         if rows:
             name = strings("machine") if len(summary.runs) == 1 else f"{strings('machine')}: {run}"
             blocks += [Heading(3, name), Table((Column(strings("fact")), Column(strings("value"))), rows)]
-    if summary.prompts:
-        rows = tuple(Row((key, formats.clean(text))) for key, text in _flat(summary.prompts))
-        columns = (Column(strings("prompt")), Column(strings("text")))
-        blocks.append(Fold(strings("prompts"), (Table(columns, rows),)))
-    if summary.left_out:
-        columns = (Column(strings("model")), Column(strings("reason")), Column(strings("fetch")))
-        rows = tuple(
-            Row(tuple(formats.clean(row.get(key) or formats.NONE) for key in ("model", "reason", "fetch")))
-            for row in summary.left_out
-        )
-        blocks += [Heading(3, strings("left_out")), Table(columns, rows)]
     return blocks
 
 
+def _prompts(summary: Summary, strings: Strings) -> list[Block]:
+    if not summary.prompts:
+        return []
+    rows = tuple(Row((key, formats.clean(text))) for key, text in _flat(summary.prompts))
+    columns = (Column(strings("prompt")), Column(strings("text")))
+    return [Fold(strings("prompts"), (Table(columns, rows),))]
+
+
+def _left_out(summary: Summary, strings: Strings) -> list[Block]:
+    if not summary.left_out:
+        return []
+    keys = ("model", "reason", "fetch")
+    rows = tuple(Row(tuple(formats.clean(row.get(key) or formats.NONE) for key in keys)) for row in summary.left_out)
+    return [Heading(3, strings("left_out")), Table(tuple(Column(strings(key)) for key in keys), rows)]
+
+
 def _sizes(summary: Summary, dataset: str) -> str:
-    """How many samples its cells had: one number, or the least and the most where tasks or runs differ."""
-    counts = {cell.samples for cell in summary.cells if cell.dataset == dataset and cell.samples}
+    """How many samples the cells of a data set had: one number, or the least and the most where tasks or runs
+    differ."""
+    counts = {cell.samples for cell in summary.cells if cell.group.dataset == dataset and cell.samples}
     return "–".join(formats.count(n) for n in sorted({min(counts), max(counts)})) if counts else formats.NONE
 
 
@@ -197,7 +222,7 @@ def _card(card: Mapping[str, Any], key: str, strings: Strings) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A fact of any shape on one line."""
+    """A fact, whatever its shape, on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     if isinstance(value, list):
@@ -206,7 +231,7 @@ def _plain(value: Any) -> str:
 
 
 def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """The texts of nested prompt profiles, named by their path."""
+    """The texts of nested prompt profiles, each with the path of keys that leads to it."""
     if isinstance(value, Mapping):
         return [pair for key, part in value.items() for pair in _flat(part, f"{path} {key}".strip())]
     if isinstance(value, list):

@@ -1,6 +1,6 @@
 """Tables for other programs: CSV with every figure at full precision, and LaTeX for a paper.
 
-A spreadsheet runs a text that begins like a formula, so such texts get an apostrophe before them; numbers stay numbers.
+A spreadsheet runs a text that begins like a formula, so an apostrophe is put before such texts; numbers stay numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.records import CellGroup
 from harness.report import formats
 from harness.report.summary import Group, Number, Summary
 from harness.report.tables import Table
@@ -23,10 +24,12 @@ _LATENCY = [
     *("p50_ms", "p90_ms", "p95_ms", "p99_ms", "n", "first_token_ms", "tokens_out", "tokens_per_s", "samples_per_s"),
     *("load_s", "peak_memory_mb", "batch_size"),
 ]
+_NAMES = {"n": "timings"}
+"""What a latency figure is called beside others: its own `n` would be taken for the samples'."""
 
 
 def results_csv(group: Group) -> str:
-    """One line for each cell of the group, those without a score too; three columns for each metric."""
+    """One line for each cell of the group, even without a score; three columns for each metric."""
     names = list(dict.fromkeys(name for cell in group.cells for name in cell.metrics))
     bounds = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     rows = []
@@ -38,51 +41,17 @@ def results_csv(group: Group) -> str:
     return _csv([*_FACTS, "rank_low", "rank_high", *bounds, *(_NAMES.get(key, key) for key in _LATENCY)], rows)
 
 
-_NAMES = {"n": "timings"}
-"""Latency's own `n` beside the samples' would mislead."""
-
-
 def slices_csv(summary: Summary) -> str:
     """One line for each cell, slice and metric."""
-    head = [
-        "run",
-        "task",
-        "dataset",
-        "language",
-        "ablate",
-        "model",
-        "field",
-        "slice",
-        "n",
-        "metric",
-        "value",
-        "low",
-        "high",
+    head = ["run", *CellGroup._fields, "model", "field", "slice"]
+    rows = [
+        [cell.run, *cell.group, cell.model, field, value, part.n, name, score.value, score.low, score.high]
+        for cell in summary.cells
+        for field, values in cell.slices.items()
+        for value, part in values.items()
+        for name, score in part.metrics.items()
     ]
-    return _csv(
-        head,
-        (
-            [
-                cell.run,
-                cell.task,
-                cell.dataset,
-                cell.language,
-                cell.ablate,
-                cell.model,
-                field,
-                value,
-                part.n,
-                name,
-                s.value,
-                s.low,
-                s.high,
-            ]
-            for cell in summary.cells
-            for field, values in cell.slices.items()
-            for value, part in values.items()
-            for name, s in part.metrics.items()
-        ),
-    )
+    return _csv([*head, "n", "metric", "value", "low", "high"], rows)
 
 
 _TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms")
@@ -92,7 +61,6 @@ _TIMED = ("samples_per_s", "first_token_ms", "per_token_ms", "tokens_out", "toke
 
 def latency_csv(summary: Summary) -> str:
     """One line for each cell and way of timing: single stream, answers of a fixed length, each batch size offline."""
-    cells = ("run", "machine", "task", "dataset", "language", "ablate", "model")
     bounds = [column for name in _TIMES for column in (name, f"{name}_low", f"{name}_high")]
     rows = []
     for cell in summary.cells:
@@ -107,14 +75,14 @@ def latency_csv(summary: Summary) -> str:
             times = [[figures.get(name), *(known.get(name) or (None, None))] for name in _TIMES]
             phases = figures.get("phases_ms") or {}
             rows.append(
-                [getattr(cell, name) for name in cells]
+                [cell.run, cell.machine, *cell.group, cell.model]
                 + [way, figures.get("batch_size"), figures["n"]]
                 + [value for values in times for value in values]
                 + [figures.get(name) for name in _TIMED]
                 + [phases.get(name) for name in _PHASES]
             )
-    phase_names = [f"{name}_ms" for name in _PHASES]
-    return _csv([*cells, "way", "batch_size", "timings", *bounds, *_TIMED, *phase_names], rows)
+    head = ["run", "machine", *CellGroup._fields, "model", "way", "batch_size", _NAMES["n"], *bounds, *_TIMED]
+    return _csv([*head, *(f"{name}_ms" for name in _PHASES)], rows)
 
 
 def comparisons_csv(summary: Summary) -> str:
@@ -125,7 +93,7 @@ def comparisons_csv(summary: Summary) -> str:
 
 
 def safe(value: Any) -> Any:
-    """A CSV field: numbers as they are, text that a spreadsheet would run with an apostrophe before it."""
+    """A value as a CSV field: a number as it is, and a text that a spreadsheet would run behind an apostrophe."""
     if value is None or isinstance(value, bool | int | float):
         return "" if value is None else int(value) if isinstance(value, bool) else value
     text = formats.clean(value)
@@ -150,7 +118,7 @@ _TEX = {
 
 
 def tex(table: Table, caption: str, label: str) -> str:
-    """A `table` environment; needs booktabs, and for Chinese text XeLaTeX or LuaLaTeX with a CJK font."""
+    """A `table` environment, which needs booktabs, and for Chinese text XeLaTeX or LuaLaTeX with a CJK font."""
     columns = "".join("r" if column.right else "l" for column in table.columns)
     lines = [
         "% Needs \\usepackage{booktabs,textcomp}; Chinese text needs XeLaTeX or LuaLaTeX with a CJK font.",
@@ -176,4 +144,5 @@ def tex(table: Table, caption: str, label: str) -> str:
 
 
 def tex_text(text: str) -> str:
+    """A text that LaTeX sets as it is."""
     return "".join(_TEX.get(c, c) for c in formats.clean(text))

@@ -18,20 +18,20 @@ _USUAL = (
     "SimHei",
     "Heiti",
 )
-"""Looked at first: reading every installed font's character map takes long."""
+"""These are looked at first, because it takes long to read the character map of every installed font."""
 
 
 def families(texts: Iterable[str], strings: Strings) -> tuple[list[str], Strings]:
-    """Font families, in the order in which a character is looked up, that can draw `texts`, and the words to label
-    with.
+    """The font families that can draw `texts`, in the order in which a character is looked up in them, and the strings
+    for labels.
 
-    Where no installed font has the Chinese characters, the words fall back to English and one warning is logged.
+    Where no installed font has the Chinese characters, the strings are the English ones and one warning is logged.
     """
     usual = ["DejaVu Sans"]
-    wanted = frozenset(c for text in texts for c in text if ord(c) >= 0x2E80)
-    if not wanted:
+    characters = frozenset(c for text in texts for c in text if ord(c) >= 0x2E80)
+    if not characters:
         return usual, strings
-    family = having(wanted)
+    family = having(characters)
     if family is not None:
         return [*usual, family], strings
     logging.getLogger(__name__).warning(strings("no_font"))
@@ -39,10 +39,10 @@ def families(texts: Iterable[str], strings: Strings) -> tuple[list[str], Strings
 
 
 @cache
-def having(wanted: frozenset[str]) -> str | None:
-    """The first installed family, upright and neither light nor bold, whose character map holds all of `wanted`.
+def having(characters: frozenset[str]) -> str | None:
+    """The first installed family, upright and neither light nor bold, that has all these characters; None without one.
 
-    Not the one that newer versions of matplotlib bring as a last resort: it has a box for every character there is.
+    The font that newer versions of matplotlib bring as a last resort is passed over: it has a box for every character.
     """
     from matplotlib import font_manager, ft2font
 
@@ -55,7 +55,7 @@ def having(wanted: frozenset[str]) -> str | None:
     ]
     place = {usual: position for position, usual in enumerate(_USUAL)}
     fonts.sort(key=lambda font: min((p for usual, p in place.items() if usual in font.name), default=len(_USUAL)))
-    codes = {ord(c) for c in wanted}
+    codes = {ord(c) for c in characters}
     for font in fonts:
         try:
             found = ft2font.FT2Font(font.fname).get_charmap()

@@ -1,4 +1,5 @@
-"""How numbers and foreign text are written, the same in every output: so a figure reads alike wherever it stands."""
+"""How numbers and foreign text are written: in the same way in every output, so that a figure reads alike
+everywhere."""
 
 from __future__ import annotations
 
@@ -9,33 +10,35 @@ from typing import Any
 from harness.report.summary import Number, number
 
 NONE = "—"
-"""Undefined or unknown."""
+"""Stands for what is undefined or unknown."""
 _COUNTED = ("median_rank",)
-"""Metrics that count something, in contrast to shares and scores."""
+"""Names end so where a metric counts something, instead of being a share or a score."""
 
 
 def metric(value: float | None, name: str = "") -> str:
-    """Three decimals as in summary.json; a median rank as a plain number."""
+    """A metric's value with three decimals, but a median rank as a plain number."""
     if value is None:
         return NONE
     return f"{value:,.1f}".removesuffix(".0") if name.endswith(_COUNTED) else f"{value:.3f}"
 
 
 def interval(score: Number, name: str = "") -> str:
-    """Such as [0.701, 0.767], or — without one."""
+    """The interval, such as [0.701, 0.767]; — where there is none."""
     if score.low is None or score.high is None:
         return NONE
     return f"[{metric(score.low, name)}, {metric(score.high, name)}]"
 
 
 def with_interval(score: Number, name: str = "") -> str:
+    """The value and its interval, if it has one."""
     if score.low is None or score.high is None:
         return metric(score.value, name)
     return f"{metric(score.value, name)} {interval(score, name)}"
 
 
 def quantity(value: Any) -> str:
-    """Milliseconds, rates, seconds: three significant figures, thousands separated, nothing after them."""
+    """Milliseconds, rates and seconds with three significant figures; from 100 on as whole numbers, with thousands
+    separated."""
     value = number(value)
     if value is None:
         return NONE
@@ -46,6 +49,7 @@ def quantity(value: Any) -> str:
 
 
 def count(value: Any) -> str:
+    """A whole number, with thousands separated."""
     value = number(value)
     return NONE if value is None else f"{value:,.0f}"
 
@@ -72,6 +76,7 @@ def probability(value: Any) -> str:
 
 
 def signed(value: Any) -> str:
+    """A difference with its sign and three decimals; zero has no sign."""
     value = number(value)
     if value is None:
         return NONE
@@ -82,8 +87,8 @@ _BREAKS = re.compile(r"[\s\u2028\u2029\x85]+")
 
 
 def clean(text: Any, limit: int = 0) -> str:
-    """Foreign text (a model's output, an error) on one line, without characters that steer a terminal or a reader's
-    eye.
+    """Foreign text (a model's output, an error) on one line, without characters that steer a terminal or turn the
+    direction of reading.
 
     Control characters and bidirectional overrides become U+FFFD. With `limit`, longer text is cut and ends in "…".
     """

@@ -1,8 +1,7 @@
-"""The report as one HTML file: no script, no request to anywhere, charts inlined, light and dark as the reader's
-system has it.
+"""The report as one HTML file with its charts inside, light or dark as the reader's system is set.
 
-Everything that comes from a run goes through `html.escape`, a model's output first of all; the page's policy forbids
-scripts and outside requests besides.
+It holds no script and asks nothing of any server. Everything that comes from a run goes through `html.escape`, a
+model's output first of all; besides, the page's policy forbids scripts and outside requests.
 """
 
 from __future__ import annotations
@@ -76,12 +75,12 @@ def _block(block: Block, svgs: Mapping[str, str], strings: Strings) -> str:
 
 
 _LIMITS = (34, 60), (24, 40)
-"""A column (the first; another) with a text longer than these may break its lines, into short ones or long ones;
-figures and their intervals never do."""
+"""A column with a text longer than the first number may break its lines, and one with a text longer than the second may
+have longer ones. The first pair is for a table's first column, the second for the others; figures are never broken."""
 
 
 def _kind(table: Table, i: int) -> str:
-    """The class of a column: figures, one that may break, or neither."""
+    """The class of a column in the style sheet: "r" for figures, "b" or "w" for one that may break its lines, or ""."""
     if table.columns[i].right:
         return "r"
     longest = max((len(row.cells[i]) for row in table.rows), default=0)
@@ -138,7 +137,8 @@ def _picture(uri: str) -> str:
 
 
 def inline_svg(svg: str, stem: str, alt: str) -> str:
-    """A chart for a page with others: no XML head, ids of its own, and the page's colours for the sentinel ones."""
+    """A chart for a page with others: without its XML head, with ids of its own, and with the page's colours in place
+    of those in `charts`."""
     from harness.report.charts import COLOURS, GRID, INK, PAPER
 
     svg = svg[svg.index("<svg") :].rstrip()

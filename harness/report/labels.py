@@ -18,11 +18,12 @@ def place(
     reach: float,
     lines: Sequence[Sequence[Sequence[float]]] = (),
 ) -> list[Box]:
-    """A box for the label of each point (pixels), of the given sizes (width, height), inside `frame` if it can be.
+    """A box for the label of each point, of the given sizes (width, height), inside `frame` if it can be; all in
+    pixels.
 
-    Each label takes the first free place around its point, near ones first: `reach` pixels away, then farther. The
-    lowest overlap is taken where none is free. `lines` are upright or level strokes to keep clear of, each a list of
-    its corners.
+    Each label takes the first free place around its point, from `reach` pixels away to ever farther ones; where no
+    place is free it takes the one with the least overlap. `lines` are upright or level strokes that labels keep clear
+    of, each a list of its corners.
     """
     taken: list[Box] = [(x - reach * 0.8, y - reach * 0.8, x + reach * 0.8, y + reach * 0.8) for x, y in points]
     for line in lines:

@@ -1,4 +1,5 @@
-"""The report as GitHub Markdown: readable as plain text, charts as their PNG files, all foreign text escaped."""
+"""The report as GitHub Markdown: it can be read as plain text, shows the charts' PNG files, and escapes foreign
+text."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from harness.report.strings import Strings
 from harness.report.tables import Table
 
 _SPECIAL = re.compile(r"[\\`*<>#|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]")
-"""What could begin markup; an underscore inside a word and brackets without a target cannot."""
+"""What could begin markup. An underscore inside a word and brackets without a target cannot, and are left alone."""
 
 
 def render(blocks: Sequence[Block], strings: Strings) -> str:
@@ -21,7 +22,7 @@ def render(blocks: Sequence[Block], strings: Strings) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no new table cell, no list or rule at its beginning."""
+    """The text so escaped that Markdown shows it as it is: it makes no markup, HTML, table cell, list or rule."""
     text = _SPECIAL.sub(r"\\\g<0>", formats.clean(text).replace("&", "&amp;"))
     text = text.replace("\\<", "&lt;").replace("\\>", "&gt;")
     return re.sub(r"^([+\-](?= |$)|-(?=--)|=|\d+[.)](?= ))", _escaped_start, text)

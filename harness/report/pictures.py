@@ -1,7 +1,7 @@
 """Small copies of the images that samples are about, inside the page: an answer is judged best beside its picture.
 
 Images that are files are read where they are. Those that a data set makes or unpacks are gone when a report is made, so
-the driver keeps thumbnails of the few that may be shown. A page that finds neither does without.
+the driver keeps thumbnails of the few that may be shown. Where there is neither, the page shows no image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def data_uri(key: str, folders: Sequence[Path]) -> str | None:
-    """The image `key` as a data: address, from its own file or a thumbnail in `folders`; None without either."""
+    """The image `key` as a data: address, from its own file or from a thumbnail in `folders`; None without either."""
     path = Path(key)
     if path.suffix.lower() in _ENDINGS and path.is_file():
         small = thumbnail(Media("image", key, path))

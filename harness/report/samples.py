@@ -1,6 +1,6 @@
 """A few samples of each group, with the models' answers side by side: the faces behind the figures.
 
-Which ones is decided by a hash of cluster and id, so that all models are asked for the same ones, a report made
+A hash of cluster and id decides which samples these are. So all models are shown with the same ones, a report made
 again shows the same, and files of any length are read in one pass that keeps little.
 """
 
@@ -20,7 +20,7 @@ from harness.report.strings import Strings
 from harness.report.summary import Cell, Group
 
 SHOWN = 6
-"""Samples shown of these."""
+"""How many samples of a group are shown."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,26 @@ class Reply:
 
     record: Record
     right: bool | None
-    """None where a mark would mislead: a caption that is not word for word a reference."""
+    """None where a mark would mislead, as for a caption that is not word for word a reference."""
     models: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A sample and what each model made of it, the right answers first."""
+    """A sample with the models' answers to it, the right ones first."""
 
     asked: Record
-    """Any model's record: question, references, choices, slices."""
+    """One model's record, for what all have in common: question, references, choices, slices."""
     replies: tuple[Reply, ...]
     media: tuple[Path, ...] = ()
-    """Folders in which copies of its images may be (see `pictures`)."""
+    """Folders in which thumbnails of its images may be (see `pictures`)."""
 
 
 def examples(group: Group) -> list[Example]:
-    """At most SHOWN samples, those first on which the models part, of different kinds and clusters as far as possible.
+    """At most SHOWN samples, first those on which the models disagree, of different kinds and clusters as far as
+    possible.
 
-    Raises UserError for a records file with a line that is no record (a torn last line is left out, as on resume).
+    Raises UserError for a records file with a line that is not a record; a torn last line is left out, as on a resume.
     """
     drawn = {cell.label: _draw(cell) for cell in group.models}
     drawn = {label: records for label, records in drawn.items() if records}
@@ -70,7 +71,7 @@ def matches(record: Record, task: str, language: str) -> bool | None:
 
 
 def reply_text(record: Record, strings: Strings) -> str:
-    """What a model made of a sample, in one line."""
+    """A model's answer to a sample, in one line: a text, an error, or the rank of a query's first true match."""
     if record.error is not None:
         return strings("no_answer", error=formats.clean(record.error, 200))
     if record.retrieval is not None:
@@ -84,7 +85,7 @@ def reply_text(record: Record, strings: Strings) -> str:
 
 
 def _draw(cell: Cell) -> dict[str, Record]:
-    """The EXAMPLES records that come first in `example_order`, by id; none where the cell kept no file."""
+    """The EXAMPLES records that come first in `example_order`, by id; empty where the cell has no records file."""
     path = cell.folder / "records.jsonl" if cell.folder else None
     if path is None or not path.is_file():
         return {}
@@ -100,7 +101,8 @@ def _records(path: Path) -> Iterator[Record]:
             try:
                 yield Record.from_json(json.loads(line))
             except (ValueError, TypeError, AttributeError) as error:
-                raise UserError(f"{path}, line {number}, is no record: {error}. Restore it or run again.") from None
+                message = f"{path}, line {number}, is not a record: {error}. Restore it or run again."
+                raise UserError(message) from None
 
 
 def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Example:
@@ -113,7 +115,7 @@ def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Exa
         given.setdefault(key, []).append(label)
         first.setdefault(key, record)
     replies = [
-        Reply(first[key], matches(first[key], group.task, group.language), tuple(labels))
+        Reply(first[key], matches(first[key], group.key.task, group.key.language), tuple(labels))
         for key, labels in given.items()
     ]
     replies.sort(key=lambda reply: (reply.right is not True, reply.record.error is not None, -len(reply.models)))
@@ -122,19 +124,21 @@ def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Exa
 
 
 def _choose(found: Sequence[Example]) -> list[Example]:
-    """Those that part the models first; with one that nobody got right and one that failed, if any."""
+    """The samples to show, first those that divide the models; with one that no model got right and one that failed, if
+    there are any."""
 
-    def parted(example: Example) -> int:
+    def divides(example: Example) -> int:
+        """How many models are on the smaller side, where some are right and some are not."""
         right = sum(len(reply.models) for reply in example.replies if reply.right)
         return min(right, sum(len(reply.models) for reply in example.replies) - right)
 
-    telling = sorted(found, key=lambda example: -parted(example))
+    telling = sorted(found, key=lambda example: -divides(example))
     chosen: list[Example] = []
-    for wanted in (
+    for condition in (
         lambda e: any(reply.record.error is not None for reply in e.replies),
         lambda e: all(reply.right is False for reply in e.replies),
     ):
-        chosen.extend([example for example in telling if wanted(example) and example not in chosen][:1])
+        chosen.extend([example for example in telling if condition(example) and example not in chosen][:1])
     for fresh in (_differ, _apart, lambda *_: True):
         for example in telling:
             if len(chosen) < SHOWN and example not in chosen and all(fresh(example, other) for other in chosen):
@@ -147,6 +151,6 @@ def _apart(a: Example, b: Example) -> bool:
 
 
 def _differ(a: Example, b: Example) -> bool:
-    """Of other clusters, and with another value in the first slice field."""
+    """Whether two samples are of different clusters and have different values in their first slice field."""
     kinds = [next(iter(example.asked.slices.values()), None) for example in (a, b)]
     return _apart(a, b) and kinds[0] != kinds[1]

@@ -1,7 +1,7 @@
-"""The comparison in a terminal: a table for each task x data set x language, as wide as the window allows.
+"""The comparison in a terminal: a table for each group, as wide as the window allows.
 
 Columns that do not fit are left out whole, the least telling first, and named below the table: a figure cut in half is
-worse than none. Nothing hangs on colour.
+worse than none. Colour says nothing that the text does not say.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GAP = 2
-"""Between columns: a space of padding and the box's own."""
+"""Characters between columns: a space of padding and one of the box."""
 
 
 def show(summary: Summary, console: Console, strings: Strings) -> None:

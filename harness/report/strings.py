@@ -1,4 +1,4 @@
-"""Every fixed word of a report, in English and Chinese; names of models, metrics and data sets stand as they are."""
+"""Every fixed text of a report, in English and Chinese; names of models, metrics and data sets stand as they are."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ STRINGS: dict[str, tuple[str, str]] = {
     "from_cold": ("From cold, and what it took", "冷启动与资源占用"),
     "single_stream": ("One sample after another", "逐个样本"),
     "fixed_length": ("One after another, answers of exactly {n} tokens", "逐个样本，回答固定为 {n} 个词元"),
+    "fixed_length (one)": ("One after another, answers of exactly 1 token", "逐个样本，回答固定为 1 个词元"),
     "offline": ("In batches", "按批"),
     "slices": ("By {field}", "按 {field} 细分"),
     "origins": ("The best of each origin", "各来源的最佳模型"),
@@ -134,16 +135,17 @@ STRINGS: dict[str, tuple[str, str]] = {
     "found_first": ("; found first: {ids}", "；最先检出：{ids}"),
     "references_are": ("reference", "参考答案"),
     "choices_are": ("choices", "选项"),
-    # Chart words
+    # Charts
     "chart_quality": ("{task}: headline metric with 95 % intervals", "{task}：主指标与 95 % 区间"),
     "chart_latency": ("{task}: quality against latency", "{task}：质量与延迟"),
     "axis_latency": ("latency p50, ms (log scale)", "延迟 p50，毫秒（对数轴）"),
     "frontier": ("no model is both faster and better", "没有更快且更好的模型"),
     # Sentences
-    "subtitle": (
-        "{models} models, {cells} cells complete, {missing} not scored",
-        "{models} 个模型，{cells} 个单元完成，{missing} 个未评分",
-    ),
+    "subtitle": ("{models}, {cells} complete, {missing} not scored", "{models}，{cells}完成，{missing} 个未评分"),
+    "counted_models": ("{n} models", "{n} 个模型"),
+    "counted_models (one)": ("1 model", "1 个模型"),
+    "counted_cells": ("{n} cells", "{n} 个单元"),
+    "counted_cells (one)": ("1 cell", "1 个单元"),
     "pocket": (
         "Pocket models ({names}) are tiny, were trained here on the pocket data, and say nothing of their "
         "families' full models.",
@@ -166,7 +168,7 @@ STRINGS: dict[str, tuple[str, str]] = {
         "失败的样本按错误计分；“已答”为未失败样本的比例。",
     ),
     "reference_note": (
-        "Reference rows are no models: prior always gives the most frequent answer, chance is the exact "
+        "Reference rows are not models: prior always gives the most frequent answer, chance is the exact "
         "expectation of guessing.",
         "参照行不是模型：prior 总给出最常见的答案，chance 为随机猜测的精确期望。",
     ),
@@ -240,6 +242,7 @@ STRINGS: dict[str, tuple[str, str]] = {
         "表示规范化大小写、全半角与标点后与某一参考答案相同（检索：正确匹配排第一）；指标本身可能更细致。",
     ),
     "more_slices": ("{n} more values are in {file}.", "另有 {n} 个取值，见 {file}。"),
+    "more_slices (one)": ("1 more value is in {file}.", "另有 1 个取值，见 {file}。"),
     "nothing": ("Nothing was scored in this table.", "此表没有评分结果。"),
     "no_font": (
         "No installed font has the Chinese characters that the charts need; their labels are in English and some "
@@ -251,7 +254,7 @@ STRINGS: dict[str, tuple[str, str]] = {
 
 
 class Strings:
-    """Looks up fixed words in one language: `words("title", runs="a")`."""
+    """Looks up fixed texts in one language, such as `strings("title", runs="a")`."""
 
     def __init__(self, language: str) -> None:
         if language not in ("en", "zh"):
@@ -260,8 +263,10 @@ class Strings:
         self._column = ("en", "zh").index(language)
 
     def __call__(self, key: str, **values: object) -> str:
-        return STRINGS[key][self._column].format(**values)
+        """The text of `key` with the values put in; where `n` is 1 and there is a text of its own for one, that."""
+        one = f"{key} (one)"
+        return STRINGS[one if values.get("n") == 1 and one in STRINGS else key][self._column].format(**values)
 
     def name(self, name: str) -> str:
-        """A task's, language's or origin's own word; a name that has none stands as it is."""
+        """A task, language or origin in words; a name without a translation stands as it is."""
         return STRINGS[name][self._column] if name in STRINGS else name

@@ -1,7 +1,7 @@
 """What a report is made of: `summary.json` of one run, or of several joined, checked once and turned into plain
 objects.
 
-Everything after this module trusts what it gets. A file that lacks what every summary has is a `UserError` that names
+Every module after this one trusts what it gets. A file that lacks what every summary has is a `UserError` that names
 the file and the key; what only some runs know (latency, slices, machine card ...) may be missing and is then empty.
 """
 
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.records import ORIGINS
-
-FEW_CLUSTERS = 20
-"""Below this many clusters an interval is not to be relied on."""
+from harness.metrics import FEW_CLUSTERS, finite
+from harness.records import ORIGINS, CellGroup
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Slice:
+    """The metrics over the n samples that share a value of some field."""
+
     n: int
     metrics: Mapping[str, Number]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model on one task x dataset x language of one run."""
+    """One model, or reference row, in one group of one run."""
 
     run: str
     machine: str
@@ -47,13 +47,11 @@ class Cell:
     label: str
     """The model's name, with its run where two runs of a joined report have a model of that name."""
     origin: str
-    task: str
-    dataset: str
-    language: str
-    ablate: str
+    group: CellGroup
     route: str
     status: str
     reason: str
+    """Why there is no score, where there is none."""
     samples: int | None
     failed: int | None
     coverage: float | None
@@ -67,11 +65,13 @@ class Cell:
     latency: Mapping[str, Any]
     clusters: int | None
     reliable: bool
+    """Whether the headline's interval covers what it says."""
     doubt: str
-    """Why not, where it is not."""
+    """Why it may not."""
     rank: tuple[int, int] | None
+    """The best and the worst place it may have among the group's models."""
     best: bool
-    """The best of its group or not distinguishable from it."""
+    """Whether it is the best of its group, or not distinguishable from it."""
     note: str
     folder: Path | None
     """Where records.jsonl is, if anywhere."""
@@ -92,45 +92,40 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """The cells that may be compared: one task x dataset x language (x ablation)."""
+    """The cells that may be compared with one another."""
 
-    task: str
-    dataset: str
-    language: str
-    ablate: str
+    key: CellGroup
     cells: tuple[Cell, ...]
-    """Complete models by falling headline, then complete reference rows; the others apart in `missing`."""
+    """Complete models by falling headline, then complete reference rows."""
     missing: tuple[Cell, ...]
     """Skipped, failed and interrupted cells."""
     comparisons: tuple[Mapping[str, Any], ...]
 
     @property
-    def name(self) -> str:
-        """Also the stem of the group's files."""
-        return ".".join(part for part in (self.task, self.dataset, self.language, self.ablate) if part)
-
-    @property
     def headline(self) -> str:
+        """The name of the headline metric; empty where no cell has one."""
         return next((cell.headline for cell in (*self.cells, *self.missing) if cell.headline), "")
 
     @property
     def models(self) -> tuple[Cell, ...]:
+        """The complete cells of models."""
         return tuple(cell for cell in self.cells if not cell.reference)
 
     @property
     def references(self) -> tuple[Cell, ...]:
+        """The complete reference rows."""
         return tuple(cell for cell in self.cells if cell.reference)
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """The machines whose latencies stand here."""
+        """The machines on which these latencies were measured."""
         return tuple(
             dict.fromkeys(cell.machine for cell in self.cells if number(cell.latency.get("p50_ms")) is not None)
         )
 
     @property
     def joined(self) -> bool:
-        """Rows come from several runs, so marks and ranks, which hold within one run, are not shown."""
+        """Whether rows come from several runs: marks and ranks, which hold within one run, are then not shown."""
         return len({cell.run for cell in self.cells}) > 1
 
 
@@ -153,18 +148,20 @@ class Summary:
 
     @property
     def cells(self) -> list[Cell]:
+        """All cells of all groups, those without a score included."""
         return [cell for group in self.groups for cell in (*group.cells, *group.missing)]
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(group.task for group in self.groups))
+        """The tasks there are, in order."""
+        return tuple(dict.fromkeys(group.key.task for group in self.groups))
 
     @property
     def ablations(self) -> list[list[Group]]:
         """The groups that differ in their ablation alone, together, where there are several."""
-        sets: dict[tuple[str, ...], list[Group]] = {}
+        sets: dict[CellGroup, list[Group]] = {}
         for group in self.groups:
-            sets.setdefault((group.task, group.dataset, group.language), []).append(group)
+            sets.setdefault(group.key._replace(ablate=""), []).append(group)
         return [groups for groups in sets.values() if len(groups) > 1]
 
     @property
@@ -174,8 +171,11 @@ class Summary:
         return [name for name, card in self.models.items() if card.get("pocket") and name in present]
 
 
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
 def load(folder: Path) -> dict[str, Any]:
-    """The JSON object of a run folder's summary.json; raises UserError when there is none or it is no summary."""
+    """The JSON object in a run folder's summary.json; raises UserError where there is none, or where it is damaged."""
     path = Path(folder) / "summary.json"
     try:
         data = json.loads(path.read_text("utf-8"))
@@ -191,76 +191,97 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def parse(data: Mapping[str, Any], where: str = "summary.json", folder: Path | None = None) -> Summary:
-    """A Summary of one run. `folder` is the run folder, for samples; raises UserError naming `where`."""
+    """A Summary of one run. `folder` is the run folder, for samples; a UserError names `where`."""
     return join([(data, where, folder)])
 
 
 def join(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> Summary:
     """One Summary of several (data, where it came from, run folder); rows are labelled by run where names collide."""
-    names = _run_names(parts)
-    seen: dict[tuple[str, ...], set[str]] = {}
-    for (data, where, _), run in zip(parts, names, strict=True):
-        for position, row in enumerate(_need(data, "cells", list, where)):
-            key = tuple(_need(row, k, str, f"{where}, cell {position + 1}") for k in ("task", "dataset", "language"))
-            seen.setdefault((*key, _need(row, "model", str, f"{where}, cell {position + 1}")), set()).add(run)
-    shared = {key[-1] for key, runs in seen.items() if len(runs) > 1}
-
-    cells: list[Cell] = []
-    comparisons: list[Mapping[str, Any]] = []
-    machines, facts = {}, {}
+    runs = _runs(parts)
+    shared = _shared_names(runs)
     models, datasets, prompts, left_out = {}, {}, {}, []
-    for (data, where, folder), run in zip(parts, names, strict=True):
-        card = data.get("machine")
-        machines[run] = card if isinstance(card, Mapping) else {"name": str(card)} if card else {}
-        facts[run] = {
-            key: data.get(key) for key in ("seed", "started", "seconds", "harness") if data.get(key) is not None
-        }
-        for position, row in enumerate(data["cells"]):
-            cells.append(_cell(row, f"{where}, cell {position + 1}", run, machine_name(machines[run]), shared, folder))
-        comparisons.extend(_mappings(data.get("comparisons")))
+    for data in (run.data for run in runs):
         models.update(data.get("models") or {})
         datasets.update(data.get("datasets") or {})
         prompts.update(data.get("prompts") or {})
         left_out.extend(row for row in _mappings(data.get("left_out")) if row not in left_out)
+    cells = [_cell(row, place, run, shared) for run in runs for row, place in run.rows()]
+    comparisons = [row for run in runs for row in _mappings(run.data.get("comparisons"))]
     return Summary(
-        runs=tuple(names),
+        runs=tuple(run.name for run in runs),
         groups=_groups(_merged(cells), comparisons),
-        machines=machines,
+        machines={run.name: run.machine for run in runs},
         models=models,
         datasets=datasets,
         prompts=prompts,
         left_out=tuple(left_out),
-        standings=tuple(_mappings(parts[0][0].get("standings"))) if len(parts) == 1 else (),
-        facts=facts,
+        standings=tuple(_mappings(runs[0].data.get("standings"))) if len(runs) == 1 else (),
+        facts={run.name: run.facts for run in runs},
     )
 
 
 def number(value: Any) -> float | None:
-    """A finite float, or None for null, NaN, infinity and anything that is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    """A finite float, or None for null, NaN, infinity and anything else but a number."""
+    return finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def machine_name(card: Mapping[str, Any]) -> str:
-    """The machine in a few words: what its latencies hang on."""
+    """The machine in a few words: what its latencies depend on."""
     gpu = card.get("gpu")
     cores = f"{card['cores']} cores" if card.get("cores") else None
     parts = [", ".join(map(str, gpu)) if isinstance(gpu, list) else gpu, card.get("cpu"), cores]
     return " / ".join(str(part) for part in parts if part) or str(card.get("name") or "")
 
 
-def _run_names(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> list[str]:
-    """The runs' names, told apart by a number where two results folders hold a run of one name."""
-    names: list[str] = []
-    for data, where, _ in parts:
+@dataclass(frozen=True)
+class _Run:
+    """One summary, by itself or to be joined with others."""
+
+    name: str
+    data: Mapping[str, Any]
+    where: str
+    """Where it came from, for messages."""
+    folder: Path | None
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """The machine card, as far as known."""
+        card = self.data.get("machine")
+        return card if isinstance(card, Mapping) else {"name": str(card)} if card else {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        known = {key: self.data.get(key) for key in ("seed", "started", "seconds", "harness")}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def rows(self) -> Iterator[tuple[Any, str]]:
+        """The entries of cells, each with its place, for messages."""
+        for position, row in enumerate(_need(self.data, "cells", list, self.where), start=1):
+            yield row, f"{self.where}, cell {position}"
+
+
+def _runs(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> list[_Run]:
+    """The runs, told apart by a number where two results folders hold a run of one name."""
+    runs: list[_Run] = []
+    for data, where, folder in parts:
         name = _need(data, "run", str, where)
-        same = sum(other == name or other.startswith(f"{name} (") for other in names)
-        names.append(f"{name} ({same + 1})" if same else name)
-    return names
+        same = sum(run.name == name or run.name.startswith(f"{name} (") for run in runs)
+        runs.append(_Run(f"{name} ({same + 1})" if same else name, data, where, folder))
+    return runs
+
+
+def _shared_names(runs: Sequence[_Run]) -> set[str]:
+    """The models that several runs have on the same task, data set and language."""
+    seen: dict[tuple[str, ...], set[str]] = {}
+    for run in runs:
+        for row, place in run.rows():
+            key = tuple(_need(row, name, str, place) for name in ("task", "dataset", "language", "model"))
+            seen.setdefault(key, set()).add(run.name)
+    return {key[-1] for key, names in seen.items() if len(names) > 1}
 
 
 def _need(row: Any, key: str, kind: type, where: str) -> Any:
+    """What every row must have under `key`; raises UserError where it is missing or of another kind."""
     if not isinstance(row, Mapping):
         raise UserError(f"{where} should be a JSON object, but is a {type(row).__name__}.")
     if key not in row:
@@ -271,67 +292,71 @@ def _need(row: Any, key: str, kind: type, where: str) -> Any:
 
 
 def _mappings(rows: Any) -> list[Mapping[str, Any]]:
+    """The objects in a list that may be missing, or hold something else besides."""
     return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
-def _cell(row: Any, where: str, run: str, machine: str, shared: set[str], folder: Path | None) -> Cell:
+# Cells and groups -----------------------------------------------------------------------------------------------------
+
+
+def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
+    """A cell from its entry in summary.json; raises UserError, naming `where`, for an entry that cannot be shown."""
     model, origin = _need(row, "model", str, where), _need(row, "origin", str, where)
     if origin not in ORIGINS:
         raise UserError(f"{where}: origin is '{origin}', but must be one of {', '.join(ORIGINS)}.")
-    task, dataset, language = (str(row[key]) for key in ("task", "dataset", "language"))
-    status, ablate = _need(row, "status", str, where), str(row.get("ablate") or "")
-    metrics = _need(row, "metrics", Mapping, where) if row.get("metrics") is not None else {}
-    samples, failed = _count(row.get("samples")), _count(row.get("failed"))
-    coverage = number(row.get("coverage"))
-    if coverage is None and samples and failed is not None:
-        coverage = (samples - failed) / samples
-    clusters, rank, reliable = _count(row.get("clusters")), row.get("rank"), row.get("reliable")
+    group = CellGroup.of(row)
+    status = _need(row, "status", str, where)
+    metrics = _numbers(_need(row, "metrics", Mapping, where) if row.get("metrics") is not None else {}, where)
     headline = row.get("headline") or ""
     if status == "complete" and headline not in metrics:
         raise UserError(f"{where} ({model}): the headline metric '{headline}' is not among its metrics.")
-    numbers = _numbers(metrics, where)
-    slices = {
-        str(name): {
-            str(value): Slice(_count(part.get("n")) or 0, _numbers(part.get("metrics") or {}, where))
-            for value, part in values.items()
-        }
-        for name, values in (row.get("slices") or {}).items()
-    }
+    clusters, rank = _count(row.get("clusters")), row.get("rank")
     return Cell(
-        run=run,
-        machine=machine,
+        run=run.name,
+        machine=machine_name(run.machine),
         model=model,
-        label=f"{model} @ {run}" if model in shared else model,
+        label=f"{model} @ {run.name}" if model in shared else model,
         origin=origin,
-        task=task,
-        dataset=dataset,
-        language=language,
-        ablate=ablate,
+        group=group,
         route=row.get("route") or "",
         status=status,
         reason=row.get("reason") or "",
-        samples=samples,
-        failed=failed,
-        coverage=coverage,
+        samples=_count(row.get("samples")),
+        failed=_count(row.get("failed")),
+        coverage=_coverage(row),
         headline=headline,
-        metrics=numbers,
+        metrics=metrics,
         definitions=row.get("definition") or {},
-        slices=slices,
+        slices=_slices(row, where),
         of_answered=number(row.get("of_answered")),
         latency=row.get("latency") or {},
         clusters=clusters,
-        reliable=bool(reliable) if reliable is not None else clusters is None or clusters >= FEW_CLUSTERS,
+        reliable=_reliable(row.get("reliable"), clusters),
         doubt=row.get("doubt") or "",
         rank=(int(rank[0]), int(rank[1])) if isinstance(rank, list) and len(rank) == 2 else None,
         best=bool(row.get("best")),
         note=row.get("note") or "",
-        folder=folder / "cells" / model / ".".join(filter(None, (task, dataset, language, ablate))) if folder else None,
+        folder=run.folder / "cells" / model / group.name if run.folder else None,
     )
 
 
 def _count(value: Any) -> int | None:
     whole = number(value)
     return None if whole is None else int(whole)
+
+
+def _coverage(row: Mapping[str, Any]) -> float | None:
+    """The share of samples that were answered: as it stands there, else from the counts."""
+    samples, failed = _count(row.get("samples")), _count(row.get("failed"))
+    coverage = number(row.get("coverage"))
+    if coverage is None and samples and failed is not None:
+        return (samples - failed) / samples
+    return coverage
+
+
+def _reliable(told: Any, clusters: int | None) -> bool:
+    """Whether the interval is to be relied on: as it stands there, else by the number of clusters."""
+    return bool(told) if told is not None else clusters is None or clusters >= FEW_CLUSTERS
 
 
 def _numbers(metrics: Mapping[str, Any], where: str) -> dict[str, Number]:
@@ -344,11 +369,22 @@ def _numbers(metrics: Mapping[str, Any], where: str) -> dict[str, Number]:
     }
 
 
+def _slices(row: Mapping[str, Any], where: str) -> dict[str, dict[str, Slice]]:
+    return {
+        str(name): {
+            str(value): Slice(_count(part.get("n")) or 0, _numbers(part.get("metrics") or {}, where))
+            for value, part in values.items()
+        }
+        for name, values in (row.get("slices") or {}).items()
+    }
+
+
 def _merged(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells, each reference row that several runs have with one and the same score only once and without a run."""
+    """The cells, but a reference row that several runs have with the same score only once and without its run's
+    name."""
     kept: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        key = (cell.task, cell.dataset, cell.language, cell.ablate, cell.model)
+        key = (cell.group, cell.model)
         if not cell.reference or not cell.complete:
             kept[*key, cell.run] = cell
             continue
@@ -358,26 +394,27 @@ def _merged(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _groups(cells: Iterable[Cell], comparisons: Sequence[Mapping[str, Any]]) -> tuple[Group, ...]:
-    """Groups in the order in which the runs have them."""
-    found: dict[tuple[str, str, str, str], list[Cell]] = {}
+    """The groups, those of a task together, else in the order in which the runs have them."""
+    found: dict[CellGroup, list[Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.task, cell.dataset, cell.language, cell.ablate), []).append(cell)
-    order = {task: position for position, task in enumerate(dict.fromkeys(key[0] for key in found))}
+        found.setdefault(cell.group, []).append(cell)
+    order = {task: position for position, task in enumerate(dict.fromkeys(key.task for key in found))}
     return tuple(
         Group(
-            *key,
-            tuple(sorted((cell for cell in members if cell.complete), key=_place)),
-            tuple(cell for cell in members if not cell.complete),
-            tuple(c for c in comparisons if tuple(c.get(k) or "" for k in _KEYS) == key),
+            key=key,
+            cells=tuple(sorted((cell for cell in members if cell.complete), key=_place)),
+            missing=tuple(cell for cell in members if not cell.complete),
+            comparisons=tuple(row for row in comparisons if _belongs(row, key)),
         )
-        for key, members in sorted(found.items(), key=lambda item: order[item[0][0]])
+        for key, members in sorted(found.items(), key=lambda item: order[item[0].task])
     )
 
 
-_KEYS = ("task", "dataset", "language", "ablate")
+def _belongs(row: Mapping[str, Any], key: CellGroup) -> bool:
+    return all((row.get(name) or "") == value for name, value in key._asdict().items())
 
 
 def _place(cell: Cell) -> tuple[bool, float, str]:
-    """Models first, then reference rows, each by falling headline; undefined ones last."""
+    """The order within a group: models first, then reference rows, each by falling headline, undefined ones last."""
     value = cell.score.value
     return cell.reference, math.inf if value is None else -value, cell.label

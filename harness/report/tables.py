@@ -1,6 +1,6 @@
-"""The tables of a report: built once from cells, as text in columns, and then printed in five forms.
+"""The tables of a report: built once from cells, as text in columns, and then printed in several forms.
 
-A `Table` knows no markup; the terminal, Markdown, HTML and LaTeX each escape and draw it in their own way, so that
+A `Table` holds no markup; the terminal, Markdown, HTML and LaTeX each escape and draw it in their own way, so that
 all show the same figures in the same order.
 """
 
@@ -8,38 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.report import formats
 from harness.report.strings import Strings
 from harness.report.summary import Cell, Group, Number, number
 
+T = TypeVar("T")
 Text = Callable[[Cell], str]
-"""What a cell has in a column."""
+"""Gives what a cell has in a column."""
 Form = Callable[[Any], str]
+"""Writes a figure."""
 BEST, ALIKE, UNRELIABLE = "★", "≈", "†"
+"""The marks: best of its table, not distinguishable from the best, interval not to be relied on."""
 MANY_ACROSS = 6
-"""More slice values than this, and than there are models, stand below one another."""
+"""Slice values stand below one another where they are more than this, and more than the models."""
 MANY_VALUES = 24
-"""A slice field with more values than this is shown with its largest ones."""
+"""Of a slice field with more values than this, only the largest ones are shown."""
 
 
 @dataclass(frozen=True)
 class Column:
     title: str
     right: bool = False
-    """Figures stand to the right."""
+    """Whether texts stand at the right edge, as figures do."""
     drop_order: int = 0
-    """Where a table is too wide, columns of the highest rank go first; 0 always stays."""
+    """Where a table is too wide, the columns with the highest order go first; one with 0 always stays."""
 
 
 @dataclass(frozen=True)
 class Row:
     cells: tuple[str, ...]
     kind: str = ""
-    """"best", "reference" or nothing."""
+    """"best", "reference" or ""."""
     shades: tuple[float | None, ...] = ()
-    """Shares (0 to 1) behind figures, for a medium that can shade them."""
+    """How full each cell is drawn (0 to 1), for a medium that can shade it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Table:
 
 
 def mark(cell: Cell, group: Group) -> str:
-    """★ for the best value, ≈ for what is not distinguishable from it.
+    """★ for the best value, ≈ for one that is not distinguishable from it.
 
-    Nothing for reference rows, in joined tables, and for a model that is alone.
+    A reference row, a row of a joined table and a model that is alone have no mark.
     """
     if cell.reference or not cell.best or group.joined or cell.score.value is None or len(group.models) < 2:
         return ""
@@ -74,11 +77,13 @@ _WORTH = (
     "bleu4",
     "rouge_l",
 )
-"""Which metrics stand beside the headline where there is room for few, most telling first; the CSV files have all."""
+"""Metrics that stand beside the headline where there is room for few, the most telling first; the CSV files have
+all."""
 
 
 def side_metrics(group: Group, most: int = 3) -> list[str]:
-    """Further metrics worth a column: those named above, else the first of the summary."""
+    """Up to `most` metrics beside the headline that are worth a column: those of _WORTH, else the first in the
+    summary."""
     names = dict.fromkeys(name for cell in group.cells for name in cell.metrics if name != group.headline)
     worthy = [name for name in _WORTH if name in names]
     return (worthy or list(names))[:most]
@@ -86,9 +91,6 @@ def side_metrics(group: Group, most: int = 3) -> list[str]:
 
 def results(group: Group, strings: Strings) -> Table:
     """The main table of a group: quality first, then what it cost. Columns without a figure are left out."""
-
-    def measured(key: str, form: Form = formats.quantity) -> Text:
-        return lambda cell: form(cell.latency.get(key))
 
     def value(name: str) -> Text:
         return lambda cell: formats.metric(cell.metrics.get(name, Number()).value, name)
@@ -102,45 +104,61 @@ def results(group: Group, strings: Strings) -> Table:
         low, high = cell.rank
         return str(low) if low == high else f"{low}–{high}"
 
-    return _table(
+    def of_answered(cell: Cell) -> str:
+        return formats.metric(cell.of_answered, group.headline)
+
+    side = enumerate(side_metrics(group))
+    return filled(
         group.cells,
-        group,
         (Column(strings("model")), name),
         (Column(strings("origin"), drop_order=3), lambda cell: strings.name(cell.origin)),
         (Column(strings("route"), drop_order=6), lambda cell: cell.route or formats.NONE),
         (Column(f"{group.headline} [95 %]"), lambda cell: formats.with_interval(cell.score, group.headline)),
-        (Column(strings("rank"), True, 6), rank),
-        *((Column(other, True, 5 + place), value(other)) for place, other in enumerate(side_metrics(group))),
+        (Column(strings("rank"), right=True, drop_order=6), rank),
+        *((Column(other, right=True, drop_order=5 + place), value(other)) for place, other in side),
         (
-            Column(strings("answered"), True),
+            Column(strings("answered"), right=True),
             lambda cell: formats.NONE if cell.reference else formats.share(cell.coverage),
         ),
-        (Column(strings("of_answered"), True, 5), lambda cell: formats.metric(cell.of_answered, group.headline)),
-        (Column(strings("p50"), True, 2), measured("p50_ms")),
-        (Column(strings("rate"), True, 4), measured("samples_per_s")),
-        (Column(strings("load"), True, 8), measured("load_s")),
-        (Column(strings("memory"), True, 7), measured("peak_memory_mb", formats.count)),
+        (Column(strings("of_answered"), right=True, drop_order=5), of_answered),
+        _figure(strings("p50"), "p50_ms", drop_order=2),
+        _figure(strings("rate"), "samples_per_s", drop_order=4),
+        _figure(strings("load"), "load_s", drop_order=8),
+        _figure(strings("memory"), "peak_memory_mb", formats.count, drop_order=7),
+        kind=lambda cell: _kind(cell, group),
     )
 
 
-def _table(cells: Sequence[Cell], group: Group, *columns: tuple[Column, Text]) -> Table:
-    """A row for each cell, without the columns that may go (a `drop_order` above 0) and have no figure in any row."""
+def filled(
+    rows: Sequence[T], *columns: tuple[Column, Callable[[T], str]], kind: Callable[[T], str] = lambda _: ""
+) -> Table:
+    """A table of the columns and what each gives for every one of `rows`.
+
+    A column that may go (its `drop_order` is above 0) is left out where it has no figure in any row.
+    """
+    texts = [[text(row) for row in rows] for _, text in columns]
+    empty = (formats.NONE, "")
     kept = [
-        (column, text)
-        for column, text in columns
-        if not column.drop_order or any(text(cell) not in (formats.NONE, "") for cell in cells)
+        i
+        for i, (column, _) in enumerate(columns)
+        if not column.drop_order or any(text not in empty for text in texts[i])
     ]
     return Table(
-        tuple(column for column, _ in kept),
-        tuple(Row(tuple(text(cell) for _, text in kept), _kind(cell, group)) for cell in cells),
+        tuple(columns[i][0] for i in kept),
+        tuple(Row(tuple(texts[i][number] for i in kept), kind(row)) for number, row in enumerate(rows)),
     )
+
+
+def _figure(title: str, key: str, form: Form = formats.quantity, drop_order: int = 1) -> tuple[Column, Text]:
+    """A column of one figure among a cell's latencies."""
+    return Column(title, right=True, drop_order=drop_order), lambda cell: form(cell.latency.get(key))
 
 
 def all_metrics(group: Group, strings: Strings) -> Table:
-    """Every metric with its interval: metrics down, models across would be too wide, so models stay down."""
+    """Every metric with its interval. There may be many models, so they stand below one another."""
     names = list(dict.fromkeys(name for cell in group.cells for name in cell.metrics))
     return Table(
-        (Column(strings("model")), *(Column(name, True) for name in names)),
+        (Column(strings("model")), *(Column(name, right=True) for name in names)),
         tuple(
             Row(
                 (cell.label, *(formats.with_interval(cell.metrics.get(name, Number()), name) for name in names)),
@@ -158,51 +176,48 @@ def latency(group: Group, strings: Strings) -> Table | None:
         return None
     timed.sort(key=lambda cell: (group.machines.index(cell.machine), cell.latency["p50_ms"]))
 
-    def measured(word: str, key: str, form: Form = formats.quantity) -> tuple[Column, Text]:
-        return Column(strings(word), True, 1), lambda cell: form(cell.latency.get(key))
-
     def phase(name: str) -> tuple[Column, Text]:
-        part = lambda cell: formats.quantity((cell.latency.get("phases_ms") or {}).get(name))  # noqa: E731
-        return Column(strings("phase", name=name), True, 1), part
+        column = Column(strings("phase", name=name), right=True, drop_order=1)
+        return column, lambda cell: formats.quantity((cell.latency.get("phases_ms") or {}).get(name))
 
     phases = dict.fromkeys(name for cell in timed for name in cell.latency.get("phases_ms") or {})
     several = len(group.machines) > 1
-    return _table(
+    return filled(
         timed,
-        group,
         (Column(strings("model")), lambda cell: cell.label),
         (Column(strings("machine_column"), drop_order=1), lambda cell: cell.machine if several else ""),
-        measured("p50", "p50_ms"),
-        measured("p90", "p90_ms"),
-        measured("p95", "p95_ms"),
-        measured("p99", "p99_ms"),
+        _figure(strings("p50"), "p50_ms"),
+        _figure(strings("p90"), "p90_ms"),
+        _figure(strings("p95"), "p95_ms"),
+        _figure(strings("p99"), "p99_ms"),
         *(phase(name) for name in phases),
-        measured("first_token", "first_token_ms"),
-        measured("per_token", "per_token_ms"),
-        measured("tokens_out", "tokens_out"),
-        measured("token_rate", "tokens_per_s"),
-        measured("timings", "n", formats.count),
-        measured("rate", "samples_per_s"),
-        measured("batch", "batch_size", formats.count),
-        measured("load", "load_s"),
-        measured("memory", "peak_memory_mb", formats.count),
+        _figure(strings("first_token"), "first_token_ms"),
+        _figure(strings("per_token"), "per_token_ms"),
+        _figure(strings("tokens_out"), "tokens_out"),
+        _figure(strings("token_rate"), "tokens_per_s"),
+        _figure(strings("timings"), "n", formats.count),
+        _figure(strings("rate"), "samples_per_s"),
+        _figure(strings("batch"), "batch_size", formats.count),
+        _figure(strings("load"), "load_s"),
+        _figure(strings("memory"), "peak_memory_mb", formats.count),
+        kind=lambda cell: _kind(cell, group),
     )
 
 
 def slices(group: Group, field: str, strings: Strings) -> tuple[Table, int]:
-    """The headline metric by the values of one field, and how many values were too many to show.
+    """The headline metric by the values of one field, and how many values are left out because there are too many.
 
-    Models down and values across, or the other way where the values are many.
+    A model has a row and a value a column, or the other way round where the values are many.
     """
     shown, sizes = _shown(group, field)
     cells = [cell for cell in group.cells if field in cell.slices]
     scores = [[_part(cell, field, value) for value in shown] for cell in cells]
     names = [f"{value or formats.NONE} (n={sizes[value]:,})" for value in shown]
     if len(shown) > max(MANY_ACROSS, len(cells)):
-        columns = (Column(field), *(Column(cell.label, True) for cell in cells))
+        columns = (Column(field), *(Column(cell.label, right=True) for cell in cells))
         rows = [_scores(name, column, group) for name, column in zip(names, zip(*scores, strict=True), strict=True)]
     else:
-        columns = (Column(strings("model")), *(Column(name, True) for name in names))
+        columns = (Column(strings("model")), *(Column(name, right=True) for name in names))
         rows = [_scores(cell.label, row, group, _kind(cell, group)) for cell, row in zip(cells, scores, strict=True)]
     return Table(columns, tuple(rows)), len(sizes) - len(shown)
 
@@ -233,12 +248,13 @@ def _shown(group: Group, field: str) -> tuple[list[str], dict[str, int]]:
 
 
 def _part(cell: Cell, field: str, value: str) -> Number:
+    """The headline over one value of a field; unknown where the cell has no such value."""
     part = cell.slices.get(field, {}).get(value)
     return part.metrics.get(cell.headline, Number()) if part else Number()
 
 
 def missing(group: Group, strings: Strings) -> list[tuple[str, str, str]]:
-    """(status, models, reason) of the cells without a score, one entry for each reason."""
+    """The cells without a score as (status, models, reason), one entry for each reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for cell in group.missing:
         found.setdefault((cell.status, formats.clean(cell.reason, 300)), []).append(cell.label)
@@ -248,21 +264,23 @@ def missing(group: Group, strings: Strings) -> list[tuple[str, str, str]]:
 
 
 def title(group: Group, strings: Strings, short: bool = False) -> str:
-    """Such as "Captioning · pocket · English · n = 500", or short: "captioning · pocket · English"."""
-    ablated = ablation(group, strings) if group.ablate else ""
+    """What a group's table is about, such as "Captioning · pocket · English · n = 500", or in short "captioning ·
+    pocket · English"."""
+    key = group.key
+    ablated = ablation(group, strings) if key.ablate else ""
     counts = {cell.samples for cell in group.models}
     n = "" if short or len(counts) != 1 or counts == {None} else f"n = {formats.count(counts.pop())}"
-    parts = (group.task if short else strings.name(group.task), group.dataset, strings.name(group.language), ablated, n)
+    parts = (key.task if short else strings.name(key.task), key.dataset, strings.name(key.language), ablated, n)
     return " · ".join(part for part in parts if part)
 
 
 def ablation(group: Group, strings: Strings) -> str:
     """What the models of a group were not given, such as "without audio"; "whole" where nothing is missing."""
-    return strings.name(f"ablate {group.ablate}") if group.ablate else strings("whole")
+    return strings.name(f"ablate {group.key.ablate}") if group.key.ablate else strings("whole")
 
 
 def notes(group: Group, strings: Strings) -> list[str]:
-    """What a reader must know of one group beside its figures."""
+    """What a reader must know about one group beside its figures."""
     found = []
     if group.joined:
         found.append(strings("joined_note"))
@@ -283,11 +301,12 @@ def notes(group: Group, strings: Strings) -> list[str]:
 
 
 def shade(value: float | None, name: str) -> float | None:
-    """How full a cell is drawn: only metrics that are shares of 1 have a full."""
+    """How full a cell with this value is drawn, 0 to 1; None for a metric that is not a share."""
     if value is None or name.endswith("rank") or name.startswith("cider"):
         return None
     return min(max(value, 0.0), 1.0)
 
 
 def _kind(cell: Cell, group: Group) -> str:
+    """The kind of a cell's row."""
     return "reference" if cell.reference else "best" if mark(cell, group) else ""

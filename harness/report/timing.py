@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.report import formats
 from harness.report.strings import Strings
 from harness.report.summary import Cell, Group, number
-from harness.report.tables import Column, Row, Table
+from harness.report.tables import Column, Form, Table, filled
 
 Figures = Mapping[str, Any]
+"""One way of timing a model: an entry under `latency` in summary.json, or a part of it."""
 _TIMES = (("p50", "p50_ms"), ("p90", "p90_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"))
 
 
 def tables(group: Group, strings: Strings) -> Iterator[tuple[str, Table]]:
-    """Titled tables of the models that had a full pass, fastest first; none where none had one."""
+    """Titled tables of the models that had a full pass, the fastest first; nothing where none had one."""
     cells = [cell for cell in group.models if cell.latency.get("mode") == "full"]
     cells.sort(key=lambda cell: (group.machines.index(cell.machine), cell.latency["p50_ms"]) if _timed(cell) else (99,))
     if not cells:
@@ -44,16 +45,16 @@ def _from_cold(rows: list[tuple[Cell, Figures]], strings: Strings) -> Table:
     return _table(
         rows,
         strings,
-        ("import", lambda figures: formats.quantity(figures.get("import_s"))),
-        ("load", lambda figures: formats.quantity(figures.get("load_s"))),
-        ("first_answer", lambda figures: formats.quantity(figures.get("first_answer_ms"))),
-        ("warmups", lambda figures: formats.count(figures.get("warmups"))),
-        ("steady", lambda figures: answer(figures.get("steady"))),
+        ("import", _figure("import_s")),
+        ("load", _figure("load_s")),
+        ("first_answer", _figure("first_answer_ms")),
+        ("warmups", _figure("warmups", formats.count)),
+        ("steady", _figure("steady", answer)),
         ("allocated", memory("allocated")),
         ("reserved", memory("reserved")),
         ("process", memory("process")),
-        ("energy", lambda figures: formats.quantity(figures.get("energy_j"))),
-        ("shared", lambda figures: answer(figures.get("gpu_shared"))),
+        ("energy", _figure("energy_j")),
+        ("shared", _figure("gpu_shared", answer)),
     )
 
 
@@ -62,15 +63,16 @@ def _stream(rows: list[tuple[Cell, Figures]], strings: Strings) -> Table:
         rows,
         strings,
         *((word, lambda figures, key=key: _bounded(figures, key)) for word, key in _TIMES),
-        ("first_token", lambda figures: formats.quantity(figures.get("first_token_ms"))),
-        ("per_token", lambda figures: formats.quantity(figures.get("per_token_ms"))),
-        ("token_rate", lambda figures: formats.quantity(figures.get("tokens_per_s"))),
-        ("tokens_out", lambda figures: formats.quantity(figures.get("tokens_out"))),
-        ("timings", lambda figures: formats.count(figures.get("n"))),
+        ("first_token", _figure("first_token_ms")),
+        ("per_token", _figure("per_token_ms")),
+        ("token_rate", _figure("tokens_per_s")),
+        ("tokens_out", _figure("tokens_out")),
+        ("timings", _figure("n", formats.count)),
     )
 
 
 def _offline(rows: list[tuple[Cell, Figures]], strings: Strings) -> Table:
+    """A row for each model and batch size; the last one of a model says why there is no larger one."""
     batches = []
     for cell, figures in rows:
         found = figures.get("offline") or []
@@ -79,25 +81,29 @@ def _offline(rows: list[tuple[Cell, Figures]], strings: Strings) -> Table:
     return _table(
         batches,
         strings,
-        ("batch", lambda row: formats.count(row.get("batch_size"))),
-        ("rate", lambda row: formats.quantity(row.get("samples_per_s"))),
-        ("token_rate", lambda row: formats.quantity(row.get("tokens_per_s"))),
+        ("batch", _figure("batch_size", formats.count)),
+        ("rate", _figure("samples_per_s")),
+        ("token_rate", _figure("tokens_per_s")),
         ("batch_p50", lambda row: _bounded(row, "p50_ms")),
-        ("memory", lambda row: formats.count(row.get("peak_memory_mb"))),
-        ("energy", lambda row: formats.quantity(row.get("energy_j"))),
-        ("timings", lambda row: formats.count(row.get("n"))),
+        ("memory", _figure("peak_memory_mb", formats.count)),
+        ("energy", _figure("energy_j")),
+        ("timings", _figure("n", formats.count)),
         ("ended", lambda row: row["end"]),
     )
 
 
-def _table(rows: list[tuple[Cell, Figures]], strings: Strings, *columns: tuple[str, Callable[[Figures], str]]) -> Table:
-    """The model and the columns that have a figure in any row."""
-    texts = [[text(figures) for _, text in columns] for _, figures in rows]
-    kept = [i for i in range(len(columns)) if any(line[i] not in (formats.NONE, "") for line in texts)]
-    return Table(
-        (Column(strings("model")), *(Column(strings(columns[i][0]), True) for i in kept)),
-        tuple(Row((cell.label, *(line[i] for i in kept))) for (cell, _), line in zip(rows, texts, strict=True)),
+def _figure(key: str, form: Form = formats.quantity) -> Callable[[Figures], str]:
+    return lambda figures: form(figures.get(key))
+
+
+def _table(
+    rows: Sequence[tuple[Cell, Figures]], strings: Strings, *columns: tuple[str, Callable[[Figures], str]]
+) -> Table:
+    """The model, and those of the columns (the name of the title, the text) that have a figure in any row."""
+    titled = (
+        (Column(strings(name), right=True, drop_order=1), lambda row, text=text: text(row[1])) for name, text in columns
     )
+    return filled(rows, (Column(strings("model")), lambda row: row[0].label), *titled)
 
 
 def _bounded(figures: Figures, key: str) -> str:

@@ -29,8 +29,8 @@ def test_every_task_has_both_charts_in_both_formats(written):
 def test_a_chart_has_models_values_and_reference_rows_as_text(written):
     svg = (written / "charts" / "vqa.quality.svg").read_text("utf-8")
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-    for wanted in ("★ fusion-self-attention", "0.860", "≈ qwen3-vl-pocket", "prior", "chance", "exact_match"):
-        assert wanted in texts
+    for text in ("★ fusion-self-attention", "0.860", "≈ qwen3-vl-pocket", "prior", "chance", "exact_match"):
+        assert text in texts
 
 
 def test_equal_runs_give_equal_files_without_a_date(demo, written):
@@ -95,7 +95,7 @@ def test_labels_cover_neither_one_another_nor_points():
 
 
 def test_without_a_chinese_font_labels_are_english_and_one_warning_says_so(demo, monkeypatch, caplog):
-    monkeypatch.setattr(fonts, "having", lambda wanted: None)
+    monkeypatch.setattr(fonts, "having", lambda characters: None)
     with caplog.at_level(logging.WARNING):
         svg = drawn(demo, "zh")[0]["vqa.quality"]
     assert "domestic" in svg

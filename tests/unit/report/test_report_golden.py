@@ -1,6 +1,6 @@
 """The whole output for one run, byte for byte: whoever changes a report sees in the diff what readers will see.
 
-After a wanted change: HARNESS_UPDATE_GOLDEN=1 pytest tests/unit/report, then read the diff of tests/golden/report.
+After a change on purpose: HARNESS_UPDATE_GOLDEN=1 pytest tests/unit/report, then read the diff of tests/golden/report.
 """
 
 import os
@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_reports_equal_the_golden_files(demo, tmp_path, language, monkeypatch):
-    monkeypatch.setattr(fonts, "having", lambda wanted: "DejaVu Sans")  # whether a Chinese font is here or not
+    monkeypatch.setattr(fonts, "having", lambda characters: "DejaVu Sans")  # whether a Chinese font is here or not
     out = report.write(demo, tmp_path / "out", language)
     page = re.sub(r"<svg.*?</svg>", "<svg/>", (out / "report.html").read_text("utf-8"), flags=re.DOTALL)
     page = re.sub(r"<style>.*?</style>", "<style/>", page, flags=re.DOTALL)

@@ -49,7 +49,7 @@ def test_a_line_that_is_no_record_is_named(demo):
     path = demo / "cells" / "fusion-concat" / "vqa.pocket.en" / "records.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join([*lines[:4], "not json\n", *lines[4:]]), "utf-8")
-    with pytest.raises(UserError, match=r"records\.jsonl, line 5, is no record"):
+    with pytest.raises(UserError, match=r"records\.jsonl, line 5, is not a record"):
         samples.examples(group_of(demo))
 
 

@@ -55,6 +55,7 @@ def test_a_report_needs_no_more_than_the_required_keys(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps({"run": "bare", "cells": [cell]}), "utf-8")
     out = report.write(tmp_path)
     assert "0.500" in (out / "report.md").read_text("utf-8")
+    assert "1 model, 1 cell complete, 0 not scored" in (out / "report.md").read_text("utf-8")
 
 
 def test_nan_and_infinity_are_unknown_numbers():
@@ -80,7 +81,7 @@ def test_cells_of_another_ablation_are_another_group(demo):
         data["cells"] += [{**cell, "ablate": "audio"} for cell in data["cells"] if cell["task"] == "vqa"]
 
     edit(demo, ablate)
-    names = [group.name for group in summary.parse(summary.load(demo)).groups]
+    names = [group.key.name for group in summary.parse(summary.load(demo)).groups]
     assert names[:4] == ["vqa.pocket.en", "vqa.pocket.zh", "vqa.pocket.en.audio", "vqa.pocket.zh.audio"]
 
 

@@ -1,4 +1,4 @@
-"""Captioning: describe the picture; scored by CIDEr and the other coco-caption metrics against human references."""
+"""Captioning: the model describes a picture, and coco-caption's metrics (CIDEr first) compare this with human captions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from harness.task import Scoring, Task
 
 
 class Captioning(Task):
+    """Captions by generating text."""
+
     name = "captioning"
     routes = ("generate",)
 
@@ -26,10 +28,8 @@ class Captioning(Task):
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
         answers = [record.answer for record in records]
         references = [record.references for record in records]
-        wanted = scoring.language == "en" and getattr(self.spec, "meteor", False)
-        return [
-            *caption_scores(answers, references, scoring.language),
-            *(meteor_if_possible(answers, references) if wanted else []),
-            vqa.exact_match(answers, references, scoring.language),
-            *answer_hygiene(answers, scoring.language),
-        ]
+        scored = caption_scores(answers, references, scoring.language)
+        if scoring.language == "en" and getattr(self.spec, "meteor", False):
+            scored += meteor_if_possible(answers, references)
+        scored.append(vqa.exact_match(answers, references, scoring.language))
+        return scored + answer_hygiene(answers, scoring.language)

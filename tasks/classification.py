@@ -1,12 +1,14 @@
-"""Classification: which of the data set's labels fits; by embedding, by ranking, or by asking.
+"""Classification: the model says which of the data set's labels fits, by embedding, by ranking, or when it is asked.
 
-On the route `embed` each label is stood for by the mean of several texts (a prompt ensemble), as CLIP's zero-shot
-evaluation does. A generated answer is mapped to a label; one that maps to none is wrong and counted as unmapped.
+On the route `embed` the mean of several texts stands for each label (a prompt ensemble), as in CLIP's zero-shot
+evaluation. A generated answer is mapped to a label; one that maps to none counts as wrong and as unmapped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from harness.config.specs import PromptSpec
 from harness.dataset import Dataset
@@ -17,6 +19,8 @@ from harness.task import Scoring, Task
 
 
 class Classification(Task):
+    """Labels by similarity, by the score of each label, or by generating text."""
+
     name = "classification"
     routes = ("embed", "rank", "generate")
 
@@ -37,8 +41,6 @@ class Classification(Task):
         )
 
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
-        import numpy as np
-
         labels = scoring.labels
         predicted = [
             map_to_label(record.answer, labels, scoring.language) if record.answer is not None else None

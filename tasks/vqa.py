@@ -1,7 +1,8 @@
-"""Visual (and audio) question answering: by generating an answer, or by choosing one from a closed set.
+"""Visual (and audio) question answering: the model generates an answer, or chooses one from a closed set.
 
 A closed set that the data set declares (yes / no) is listed in the prompt; options of a sample's own are lettered. The
-headline is the official VQA accuracy where there are ten human answers, exact match else, or what the data set names.
+headline is the metric that the data set names, else the official VQA accuracy where there are ten human answers, else
+exact match.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from harness.task import Scoring, Task
 
 
 class Vqa(Task):
+    """Answers by generating text, or from a closed set by the score or the similarity of each choice."""
+
     name = "vqa"
     routes = ("generate", "rank", "embed")
     shares_media = True
@@ -79,7 +82,8 @@ class Vqa(Task):
 
 
 def _by_scores(record: Record, options: Sequence[str]) -> str | None:
-    """What a ranked choice reads as: its letter, so that options which contain one another cannot be confused."""
+    """A record's answer as it is read for a choice: a ranked one as its letter, so that no option is mistaken for one
+    that contains it."""
     if record.scores is None or record.answer is None or len(options) > len(ascii_uppercase):
         return record.answer
     return ascii_uppercase[list(options).index(record.answer)]

@@ -1,4 +1,4 @@
-"""Captioning: the model describes a picture, and coco-caption's metrics (CIDEr first) compare this with human captions."""
+"""Captioning: the model describes a picture; coco-caption's metrics, CIDEr first, compare this with human captions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""From records to conclusions: scores with intervals, tests between models, `summary.json`. No model and no torch."""
+"""From records to conclusions: scores with intervals, tests between models, `summary.json`. This needs neither a model
+nor torch."""

@@ -62,6 +62,7 @@ class Estimate:
 
     @property
     def reliable(self) -> bool:
+        """Whether nothing is known that speaks against the interval."""
         return not self.doubt
 
     def to_json(self) -> dict[str, float | None]:
@@ -89,6 +90,7 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
+        """Whether the corrected test shows a difference (5 % level)."""
         return self.p_holm < ALPHA
 
 

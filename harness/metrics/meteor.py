@@ -106,7 +106,7 @@ class _Program:
             _command(jar), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, bufsize=2**16
         )
         self.known: dict[str, np.ndarray] = {}
-        """Its answers to the lines of the last call: a cell is scored again without its failed samples."""
+        """The program's answers to the lines of the last call: a cell is scored again without its failed samples."""
 
     def ask(self, lines: Sequence[str]) -> np.ndarray:
         """The counts of each line, float64 [n, 23]. Raises EOFError where it ends, or answers with anything else."""
@@ -151,6 +151,7 @@ class _Program:
         return f": {text[-300:]}" if text else ""
 
     def close(self) -> None:
+        """End the program; it is not asked to finish."""
         self.process.kill()
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.complaints):

@@ -29,6 +29,8 @@ _DROPPED = frozenset(["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", 
 
 @dataclass(frozen=True)
 class Tokeniser:
+    """A way to cut texts into tokens, with its name."""
+
     name: str
     """Printed beside every score made with it."""
     split: Callable[[Sequence[str]], list[list[str]]]

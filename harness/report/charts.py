@@ -219,9 +219,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], strings: Strings) -> None:
-    """Draw the points of one panel with their intervals, the frontier as a staircase, and the axes around them."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
+    """Draw one panel: the points with their intervals, and the frontier as a staircase."""
     points = [_point(cell) for cell in cells]
     edge = frontier(points)
     low, high = min(x for x, _ in points), max(x for x, _ in points)
@@ -249,8 +247,18 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], stri
             clip_on=False,
         )
     ys = [bound for cell in cells for bound in (cell.score.low, cell.score.value, cell.score.high) if bound is not None]
-    margin = max(0.08 * (max(ys) - min(ys)), 0.03 * max(ys)) or 0.01
-    axis.set_ylim(max(0.0, min(ys) - margin), max(ys) + margin)
+    _scale(axis, low, high, min(ys), max(ys))
+    heading = tables.title(group, strings, short=True)
+    heading = f"{heading}\n{_short(machine, 60)}" if machine else heading
+    _inscribe(axis, heading, strings("axis_latency"), group.headline)
+
+
+def _scale(axis: Axes, low: float, high: float, bottom: float, top: float) -> None:
+    """Latencies from `low` to `high` on a log scale, and values from `bottom` to `top` with a margin."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    margin = max(0.08 * (top - bottom), 0.03 * top) or 0.01
+    axis.set_ylim(max(0.0, bottom - margin), top + margin)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xscale("log")
     axis.set_xlim(low, high)
@@ -259,9 +267,6 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], stri
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.grid(linewidth=0.6)
     axis.set_axisbelow(True)
-    heading = tables.title(group, strings, short=True)
-    heading = f"{heading}\n{_short(machine, 60)}" if machine else heading
-    _inscribe(axis, heading, strings("axis_latency"), group.headline)
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -15,12 +15,16 @@ from harness.report.tables import Column, Row, Table
 
 @dataclass(frozen=True)
 class Heading:
+    """A title; 1 is the level of the whole report's."""
+
     level: int
     text: str
 
 
 @dataclass(frozen=True)
 class Text:
+    """A paragraph."""
+
     text: str
     strong: bool = False
     """Whether the statement must not be overlooked."""
@@ -43,6 +47,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Samples:
+    """Samples with the models' answers to them."""
+
     examples: tuple[Example, ...]
 
 

@@ -83,10 +83,12 @@ class Cell:
 
     @property
     def reference(self) -> bool:
+        """Whether it is a reference row, whose answers come from a rule and not from a model."""
         return self.origin == "reference"
 
     @property
     def complete(self) -> bool:
+        """Whether it has a score."""
         return self.status == "complete"
 
 
@@ -251,6 +253,7 @@ class _Run:
 
     @property
     def facts(self) -> dict[str, Any]:
+        """Seed, start, duration and harness version, as far as known."""
         known = {key: self.data.get(key) for key in ("seed", "started", "seconds", "harness")}
         return {key: value for key, value in known.items() if value is not None}
 

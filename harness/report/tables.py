@@ -24,11 +24,13 @@ BEST, ALIKE, UNRELIABLE = "★", "≈", "†"
 MANY_ACROSS = 6
 """Slice values stand below one another where they are more than this, and more than the models."""
 MANY_VALUES = 24
-"""Of a slice field with more values than this, only the largest ones are shown."""
+"""A slice field with more values than this is shown with its largest ones."""
 
 
 @dataclass(frozen=True)
 class Column:
+    """What holds for all cells of a column."""
+
     title: str
     right: bool = False
     """Whether texts stand at the right edge, as figures do."""
@@ -38,6 +40,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
+    """The texts of a row, one for each column."""
+
     cells: tuple[str, ...]
     kind: str = ""
     """"best", "reference" or ""."""
@@ -47,6 +51,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
+    """Texts in columns and rows, without any markup."""
+
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str = ""

@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from harness.analysis.statistics import estimate
-from harness.metrics import Scored, averaged
+from harness.errors import counted
+from harness.metrics import ALPHA, CONFIDENCE, Scored, averaged
 from harness.metrics.captions import caption_scores
-from harness.metrics.classification import classification_scores
+from harness.metrics.classification import RARE, classification_scores
 from harness.metrics.ranking import rank_both
 from harness.metrics.retrieval import retrieval_scores
 from harness.metrics.tokenise import Tokeniser
@@ -40,36 +41,37 @@ def accuracy(p, seed=0):
 
 
 def macro_f1(classes, skew=0.0, seed=0):
-    """Answers right with a chance of the cluster's own, else a class at random; `skew`: classes unequally common."""
+    """An answer is right with a probability that its cluster shares, else a class at random; with `skew` some classes
+    are rarer than others."""
     rng = np.random.default_rng(seed)
     cluster = sizes(rng)
     common = np.arange(1, classes + 1) ** -float(skew)
     true = rng.choice(classes, len(cluster), p=common / common.sum())
     right = rng.random(len(cluster)) < rng.beta(2.8, 1.2, POPULATION)[cluster]
-    said = np.where(right, true, rng.integers(0, classes, len(cluster)))
+    predicted = np.where(right, true, rng.integers(0, classes, len(cluster)))
     names = [str(c) for c in range(classes)]
-    scored = classification_scores([names[c] for c in said], [names[c] for c in true], names)
+    scored = classification_scores([names[c] for c in predicted], [names[c] for c in true], names)
     return next(s for s in scored if s.metric.name == "f1_macro"), cluster
 
 
 def cider(seed=0):
-    """Captions of a small grammar, some words wrong; images of a cluster share how wrong."""
+    """Captions of nine random words, some of them exchanged; images of a cluster share how likely that is."""
     rng = np.random.default_rng(seed)
     cluster = sizes(rng)
     wrong = rng.beta(1, 2, POPULATION)[cluster]
     words = [f"w{i}" for i in range(400)]
     often = 1 / np.arange(1, 401)
-    said, references = [], []
+    predictions, references = [], []
     for chance in wrong:
         base = rng.choice(words, 9, p=often / often.sum())
         texts = [np.where(rng.random(9) < q, rng.choice(words, 9), base) for q in (chance, 0.3, 0.3, 0.3)]
-        said.append(" ".join(texts[0]))
+        predictions.append(" ".join(texts[0]))
         references.append([" ".join(text) for text in texts[1:]])
-    return caption_scores(said, references, "en", WORDS)[0], cluster
+    return caption_scores(predictions, references, "en", WORDS)[0], cluster
 
 
 def recall(k, noise, seed=0):
-    """Five texts an image in a fixed gallery; the noise of an image's texts is its own."""
+    """Five texts for each image of a fixed gallery; each image has a noise of its own for its texts."""
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((2_000, 32))
     owner = np.repeat(np.arange(2_000), 5)
@@ -82,7 +84,8 @@ def recall(k, noise, seed=0):
 
 
 def cover(population, clusters, draws, seed=1):
-    """Share of draws whose interval holds the truth, and share that carry a mark."""
+    """The truth, the mean number of samples in a draw, and the shares of draws whose interval holds the truth and whose
+    interval is marked."""
     scored, cluster = population
     rng = np.random.default_rng(seed)
     truth = scored.value
@@ -102,12 +105,12 @@ def cover(population, clusters, draws, seed=1):
 
 
 def rare(scored, rows):
-    """The mark that a classification of just these rows would carry."""
+    """The mark that a classification of these rows alone would carry."""
     if scored.metric.name != "f1_macro":
         return ""
     classes = scored.statistics.shape[1] // 3
     least = int(scored.statistics[rows].sum(axis=0)[2 * classes :].min())
-    return f"the rarest class has {least} samples" if least < 10 else ""
+    return f"the rarest class has {counted(least, 'sample')}" if least < RARE else ""
 
 
 def table(title, rows, draws):
@@ -118,7 +121,7 @@ def table(title, rows, draws):
 
 
 def main(draws):
-    error = 196 * (0.05 * 0.95 / draws) ** 0.5
+    error = 196 * (ALPHA * CONFIDENCE / draws) ** 0.5
     print(f"{draws} draws, clusters of 1 to 10 samples; a coverage of 95 % is known to {error:.1f} points")
     good = [(f"accuracy {p}", accuracy(p), 100) for p in (0.3, 0.5, 0.7, 0.9)]
     good += [("macro-F1, 10 classes", macro_f1(10), 100), ("macro-F1, 30 classes", macro_f1(30), 200)]

@@ -48,7 +48,7 @@ def session(leader: int) -> list[int]:
 
 
 def peak_mb(pid: int) -> float:
-    """Its largest resident memory so far; 0 once it has ended."""
+    """The largest resident memory of a process so far, in MB; 0 once it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

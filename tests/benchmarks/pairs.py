@@ -19,7 +19,7 @@ from harness.metrics.classification import classification_scores
 
 
 def questions(rng, clusters):
-    """Cluster names, and for each question what it adds to a model's ability."""
+    """The cluster name of each question, and how much easier than others the question is."""
     index = np.repeat(np.arange(clusters), rng.integers(1, 11, clusters))
     return index.astype(str), rng.normal(0, 1, clusters)[index] + rng.normal(0, 1, len(index))
 
@@ -29,12 +29,13 @@ def answers(rng, ability, ease):
 
 
 def macro_f1(rng, questions):
-    """A scorer of four balanced classes, from which answers were right; wrong ones are another class."""
+    """A function from which answers were right to macro-F1 over four balanced classes; a wrong answer is another
+    class."""
     true = rng.integers(0, 4, questions)
 
     def score(right):
-        said = np.where(right, true, (true + rng.integers(1, 4, questions)) % 4)
-        scored = classification_scores([str(c) for c in said], [str(c) for c in true], list("0123"))
+        predicted = np.where(right, true, (true + rng.integers(1, 4, questions)) % 4)
+        scored = classification_scores([str(c) for c in predicted], [str(c) for c in true], list("0123"))
         return next(s for s in scored if s.metric.name == "f1_macro")
 
     return score
@@ -52,7 +53,8 @@ def family_wise(metric, models, clusters, draws):
 
 
 def power(ability, clusters, draws):
-    """Share of draws in which the better model is found, its mean difference, and the mean detectable difference."""
+    """The share of draws in which the better model is found, the mean difference, and the mean detectable
+    difference."""
     found, difference, detectable = 0, 0.0, 0.0
     for draw in range(draws):
         rng = np.random.default_rng(draw)

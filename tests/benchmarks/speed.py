@@ -64,13 +64,13 @@ def captions():
     from pycocoevalcap.rouge.rouge import Rouge
 
     data = json.loads(ORACLE.read_text())
-    said = list(data["predictions"].values())
-    wanted = [data["references"][i] for i in data["predictions"]]
+    predictions = list(data["predictions"].values())
+    references = [data["references"][i] for i in data["predictions"]]
     rules = tokenise.Tokeniser("rules", tokenise._rules)
-    cut = [" ".join(t) for t in rules.split(said)]
-    cut_wanted = [[" ".join(t) for t in rules.split(texts)] for texts in wanted]
+    cut = [" ".join(t) for t in rules.split(predictions)]
+    cut_references = [[" ".join(t) for t in rules.split(texts)] for texts in references]
     words = tokenise.Tokeniser("words", lambda texts: [text.split() for text in texts])
-    res, gts = {i: [c] for i, c in enumerate(cut)}, dict(enumerate(cut_wanted))
+    res, gts = {i: [c] for i, c in enumerate(cut)}, dict(enumerate(cut_references))
 
     def peer():
         Bleu(4).compute_score(gts, res, verbose=0)
@@ -78,8 +78,8 @@ def captions():
         Rouge().compute_score(gts, res)
 
     theirs = timed(peer)
-    ours = timed(lambda: caption_scores(cut, cut_wanted, "en", words))
-    whole = timed(lambda: caption_scores(said, wanted, "en", rules))
+    ours = timed(lambda: caption_scores(cut, cut_references, "en", words))
+    whole = timed(lambda: caption_scores(predictions, references, "en", rules))
     print(f"captions, 4,982 images: pycocoevalcap {theirs:.2f} s, ours {ours:.2f} s = {ours / theirs:.2f} x; ")
     print(f"  with tokenising by the Python rules {whole:.2f} s = {whole / theirs:.2f} x")
 

@@ -44,11 +44,11 @@ def pycoco(predictions, references):
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    wanted = dict(enumerate(references))
-    said = {i: [p] for i, p in enumerate(predictions)}
-    bleu, _ = Bleu(4).compute_score(wanted, said, verbose=0)
-    cider, per_image = Cider().compute_score(wanted, said)
-    rouge, per_rouge = Rouge().compute_score(wanted, said)
+    truth = dict(enumerate(references))
+    answers = {i: [p] for i, p in enumerate(predictions)}
+    bleu, _ = Bleu(4).compute_score(truth, answers, verbose=0)
+    cider, per_image = Cider().compute_score(truth, answers)
+    rouge, per_rouge = Rouge().compute_score(truth, answers)
     values = {"cider": cider, "rouge_l": rouge} | {f"bleu{i + 1}": b for i, b in enumerate(bleu)}
     return values, per_image, per_rouge
 
@@ -98,7 +98,7 @@ def test_the_python_tokeniser_cuts_coco_captions_as_the_java_one_does():
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "tokens"),
     [
         ("A man's dog isn't \"big\".", "a man 's dog is n't '' big '' ."),
         ("I can't, we'll, they've", "i ca n't , we 'll , they 've"),
@@ -112,8 +112,8 @@ def test_the_python_tokeniser_cuts_coco_captions_as_the_java_one_does():
         ("don’t “go”", "do n't '' go ''"),
     ],
 )
-def test_penn_treebank_rules(text, wanted):
-    assert ptb_tokens(text) == wanted.split()
+def test_penn_treebank_rules(text, tokens):
+    assert ptb_tokens(text) == tokens.split()
 
 
 @pytest.mark.parametrize("tokeniser", [RULES, pytest.param(None, marks=needs_java)])
@@ -123,8 +123,8 @@ def test_a_line_separator_in_a_caption_shifts_nothing(tokeniser, mark):
     references = [["a cat on a mat"], [f"a dog{mark}runs"], ["a bird"]]
     flat = ["a cat on a mat", "a dog runs", ""]
     plain = caption_scores(flat, [["a cat on a mat"], ["a dog runs"], ["a bird"]], "en", RULES)
-    for ours, wanted in zip(caption_scores(predictions, references, "en", tokeniser), plain, strict=True):
-        assert ours.statistics.tolist() == wanted.statistics.tolist()
+    for ours, expected in zip(caption_scores(predictions, references, "en", tokeniser), plain, strict=True):
+        assert ours.statistics.tolist() == expected.statistics.tolist()
 
 
 @needs_java

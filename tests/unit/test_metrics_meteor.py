@@ -38,8 +38,8 @@ for line in sys.stdin:
         print("a great misfortune", file=sys.stderr)
         sys.exit(9)
     if "mute" not in line:
-        said = line.split("|||")[-1].split()
-        print(" ".join([str(float(len(said)))] * 23) + " " * 200, flush=True)
+        caption = line.split("|||")[-1].split()
+        print(" ".join([str(float(len(caption)))] * 23) + " " * 200, flush=True)
 """
 
 
@@ -80,7 +80,7 @@ def test_it_is_started_once_for_all_cells(program):
     assert starts.read_text() == "x"
 
 
-def test_what_it_said_of_a_cell_is_not_asked_again_of_a_part_of_it(program, monkeypatch):
+def test_captions_of_a_cell_are_not_asked_about_again_for_a_part_of_it(program, monkeypatch):
     program()
     words(["a cat", "a dog runs", "a cat"])
     asked, write = [], meteor._Program._write
@@ -228,11 +228,11 @@ def test_scores_are_those_of_pycocoevalcap_corpus_and_caption():
 
     peer = Meteor()
     for seed in range(2):
-        said, references = made_up(seed)
-        ours = meteor.meteor(said, references)
+        predictions, references = made_up(seed)
+        ours = meteor.meteor(predictions, references)
         split = caption_tokeniser("en").split
-        wanted = {i: [" ".join(tokens) for tokens in split(texts)] for i, texts in enumerate(references)}
-        theirs, each = peer.compute_score(wanted, {i: [text or ""] for i, text in enumerate(said)})
+        truth = {i: [" ".join(tokens) for tokens in split(texts)] for i, texts in enumerate(references)}
+        theirs, each = peer.compute_score(truth, {i: [text or ""] for i, text in enumerate(predictions)})
         assert ours.value == pytest.approx(theirs, abs=1e-12)
         assert ours.metric.finish(ours.statistics) == pytest.approx(each, abs=1e-12)
 
@@ -242,7 +242,7 @@ def test_scores_are_those_of_pycocoevalcap_corpus_and_caption():
 def test_the_published_score_of_coco_captions_is_met():
     data = json.loads((ORACLES / "captions_coco5k.json").read_text())
     expected = json.loads((ORACLES / "captions_coco5k.expected.json").read_text())
-    said = list(data["predictions"].values())
-    scored = meteor.meteor(said, [data["references"][name] for name in data["predictions"]])
+    predictions = list(data["predictions"].values())
+    scored = meteor.meteor(predictions, [data["references"][name] for name in data["predictions"]])
     assert scored.value == pytest.approx(expected["corpus"]["METEOR"], abs=1e-12)
     assert round(scored.value, 3) == expected["published"]["METEOR"]

@@ -32,13 +32,13 @@ def test_vqa_accuracy_is_the_leave_one_out_mean_on_random_answers():
     draw = random.Random(0)
     for _ in range(200):
         answers = [draw.choice(["red", "blue", "green"]) for _ in range(10)]
-        said = draw.choice(["red", "blue", "pink"])
-        left_out = [min(1, sum(a == said for j, a in enumerate(answers) if j != i) / 3) for i in range(10)]
-        assert one(vqa.vqa_accuracy, said, answers) == pytest.approx(np.mean(left_out))
+        prediction = draw.choice(["red", "blue", "pink"])
+        left_out = [min(1, sum(a == prediction for j, a in enumerate(answers) if j != i) / 3) for i in range(10)]
+        assert one(vqa.vqa_accuracy, prediction, answers) == pytest.approx(np.mean(left_out))
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("prediction", "reference"),
     [
         ("Two.", "2"),
         ("The dog!", "dog"),
@@ -57,9 +57,9 @@ def test_vqa_accuracy_is_the_leave_one_out_mean_on_random_answers():
         ("Im", "im"),  # capitalised entries of the official table never match
     ],
 )
-def test_both_sides_are_normalised_as_the_official_script_does(said, wanted):
-    assert one(vqa.vqa_accuracy, said, [wanted] * 9 + ["other"]) == 1.0
-    assert vqa._vqa_normal(vqa._flat(said)) == wanted
+def test_both_sides_are_normalised_as_the_official_script_does(prediction, reference):
+    assert one(vqa.vqa_accuracy, prediction, [reference] * 9 + ["other"]) == 1.0
+    assert vqa._vqa_normal(vqa._flat(prediction)) == reference
 
 
 def test_only_the_first_32_periods_are_removed():
@@ -114,7 +114,7 @@ def test_the_edit_distance_is_that_of_the_textbook():
 
 
 @pytest.mark.parametrize(
-    ("said", "answers", "value"),
+    ("prediction", "answers", "value"),
     [
         ("Hello", ["hello"], 1.0),
         ("abcd", ["abxy"], 0.5),  # the threshold itself counts
@@ -124,12 +124,12 @@ def test_the_edit_distance_is_that_of_the_textbook():
         ("", [""], 1.0),
     ],
 )
-def test_anls_is_that_of_docvqa(said, answers, value):
-    assert one(vqa.anls, said, answers) == pytest.approx(value)
+def test_anls_is_that_of_docvqa(prediction, answers, value):
+    assert one(vqa.anls, prediction, answers) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
-    ("said", "target", "right"),
+    ("prediction", "target", "right"),
     [
         ("105", "100", True),
         ("94.9", "100", False),
@@ -140,12 +140,12 @@ def test_anls_is_that_of_docvqa(said, answers, value):
         ("2,000", "2,000", True),
     ],
 )
-def test_relaxed_accuracy_is_that_of_chartqa(said, target, right):
-    assert one(vqa.relaxed_accuracy, said, [target]) == right
+def test_relaxed_accuracy_is_that_of_chartqa(prediction, target, right):
+    assert one(vqa.relaxed_accuracy, prediction, [target]) == right
 
 
 @pytest.mark.parametrize(
-    ("language", "said", "wanted"),
+    ("language", "prediction", "reference"),
     [
         ("en", "The two Dogs.", "2 dogs"),
         ("en", "ＡＢＣ！", "abc"),
@@ -159,9 +159,9 @@ def test_relaxed_accuracy_is_that_of_chartqa(said, target, right):
         ("zh", "《T恤》", "t恤"),
     ],
 )
-def test_answers_are_normalised_by_language(language, said, wanted):
-    assert normalise(said, language) == wanted
-    assert one(vqa.exact_match, said, [wanted], language) == 1.0
+def test_answers_are_normalised_by_language(language, prediction, reference):
+    assert normalise(prediction, language) == reference
+    assert one(vqa.exact_match, prediction, [reference], language) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from harness.pocket.teaching.lessons import LANGUAGES, Lesson
 from harness.pocket.teaching.readers import AboutReader, GridReader, VectorReader, naming_loss, read_accuracy
 from harness.pocket.teaching.tokenizer import build_tokenizer, normalise
 from harness.pocket.text import SPOKEN_CATEGORIES, caption
+from harness.train.loop import Trainable
 
 from .config import FusionConfig
 from .model import Encoded, FusionModel, Memory
@@ -59,7 +60,7 @@ class _EncoderLosses(nn.Module):
         return self.digit((tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).float()
 
 
-class Encoders:
+class Encoders(Trainable[_EncoderLosses]):
     """Trains the image and the audio encoder that the four fusions begin with."""
 
     def __init__(self, scenes: int = 48, closeups: int = 16, clips: int = 32) -> None:
@@ -198,8 +199,8 @@ WEIGHTS = {"ask": 1.0, "tell": 1.0, "hear": 0.5, "name": 0.3, "match": 0.25, "re
 """Of the losses: answers, captions, answers about a clip, words for image tokens, contrast, telling objects back."""
 
 
-class Fusion:
-    """Trains one fusion model (harness.train.loop.Trainable).
+class Fusion(Trainable[_FusionLosses]):
+    """Trains one fusion model.
 
     The pocket size begins with the encoders in folder `encoders`, or with the checkpoint in `start` (without its
     fusion where `fresh_fusion`); the base size is built around pretrained `backbones` {"text", "image", "audio"}:

@@ -20,6 +20,7 @@ from harness.pocket.scenes import SIDE, Scene, render
 from harness.pocket.teaching import lessons as lessons
 from harness.pocket.teaching.lessons import LANGUAGES, Lesson
 from harness.pocket.teaching.readers import AboutReader, naming_loss
+from harness.train.loop import Trainable
 
 from .chat import BUILDERS
 from .parts import tower_weights
@@ -64,8 +65,8 @@ class _ChatLosses(nn.Module):
         }
 
 
-class ChatTraining:
-    """Trains one chat model (harness.train.loop.Trainable), beginning with the shared vision tower."""
+class ChatTraining(Trainable[_ChatLosses]):
+    """Trains one chat model, beginning with the shared vision tower."""
 
     def __init__(
         self,

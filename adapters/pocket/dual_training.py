@@ -21,6 +21,7 @@ from harness.pocket.teaching import lessons as lessons
 from harness.pocket.teaching.lessons import LANGUAGES
 from harness.pocket.teaching.readers import VectorReader
 from harness.pocket.text import caption
+from harness.train.loop import Trainable
 
 from .dual import FAMILIES, Dual
 from .parts import tower_weights
@@ -63,8 +64,8 @@ def foil(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, objects=tuple(things))
 
 
-class DualTraining:
-    """Trains one dual encoder (harness.train.loop.Trainable), beginning with the shared vision tower."""
+class DualTraining(Trainable[_DualLosses]):
+    """Trains one dual encoder, beginning with the shared vision tower."""
 
     def __init__(self, tower: Path, family: str, scenes: int = 48, closeups: int = 16, foils: int = 24) -> None:
         self.dual = FAMILIES[family](tower_weights(tower))

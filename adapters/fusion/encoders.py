@@ -8,7 +8,8 @@ stored in the checkpoint, so that a trained model loads without a hub; pretraine
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,21 @@ from .config import FusionConfig
 from .layers import SelfBlock
 
 
-class TextEncoder(nn.Module):
+class Encoder(nn.Module):
+    """What turns one modality into tokens [b, n, channels]."""
+
+    channels: int
+    """The width of its tokens, which the model projects to its own."""
+
+
+class WordEncoder(Encoder):
+    """The encoder of text. It also holds the embedding that the decoder reads and writes with."""
+
+    embedding: nn.Embedding
+    """Vectors [vocabulary, width] of the decoder's tokens."""
+
+
+class TextEncoder(WordEncoder):
     """Token ids [b, n] to [b, n, width]."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -52,7 +67,7 @@ class Residual(nn.Module):
         return torch.relu(self.skip(x) + y)
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """Pixels [b, 3, size, size] in -1..1 to a grid of tokens [b, (size / 16) ** 2, channels], row by row."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -71,7 +86,7 @@ class ImageEncoder(nn.Module):
         return x.flatten(2).transpose(1, 2) + self.position
 
 
-class AudioEncoder(nn.Module):
+class AudioEncoder(Encoder):
     """Log-mel frames [b, mels, t] and their mask [b, t] to tokens [b, t / 8, width] and theirs."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -83,7 +98,8 @@ class AudioEncoder(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = frames
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        norms = cast(Iterable[nn.GroupNorm], self.norms)  # a ModuleList does not say what it holds
+        for conv, norm in zip(self.convs, norms, strict=True):
             # Frames beyond a clip's end are kept at zero, so that padding in a batch changes nothing inside it.
             x = conv(x * mask[:, None])
             mask = mask[:, ::2]
@@ -109,11 +125,11 @@ def sinusoid(length: int, width: int, device: torch.device) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-def build_encoders(config: FusionConfig) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Text, image and audio encoder, each in the form that the config asks for; all have `channels`."""
-    text: Any = TextEncoder
-    image: Any = ImageEncoder
-    audio: Any = AudioEncoder
+def build_encoders(config: FusionConfig) -> tuple[WordEncoder, Encoder, Encoder]:
+    """Text, image and audio encoder, each in the form that the config asks for."""
+    text: type[Any] = TextEncoder
+    image: type[Any] = ImageEncoder
+    audio: type[Any] = AudioEncoder
     if "backbone" in config.text or {"backbone", "timm"} & set(config.image) or "backbone" in config.audio:
         from . import backbones  # imports transformers, which the pocket size does without
 

@@ -81,7 +81,7 @@ class Encoders(Trainable[_EncoderLosses]):
         drawn = lessons.draw_scenes(rng, self.scenes - listening) + lessons.draw_scenes(rng, listening, "listening")
         drawn += lessons.draw_scenes(rng, self.closeups, "closeups")
         digits = rng.integers(0, 10, self.clips)
-        frames, mask = self._sounds(digits, "train", rng.integers(0, 2**31, self.clips))
+        frames, mask = self._sounds(digits.tolist(), "train", rng.integers(0, 2**31, self.clips).tolist())
         return {
             "pixels": lessons.pixels(drawn),
             "labels": lessons.dense_labels(drawn),

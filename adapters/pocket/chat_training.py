@@ -30,7 +30,8 @@ IGNORED = -100
 
 
 class _ChatLosses(nn.Module):
-    def __init__(self, model: nn.Module, cells: Sequence[int]) -> None:
+    def __init__(self, model: Any, cells: Sequence[int]) -> None:
+        """`model` is a chat model of transformers: its parts `model` and `lm_head` are in no type."""
         super().__init__()
         self.model = model
         self.cells = list(cells)

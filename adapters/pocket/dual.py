@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ CONTEXT = 48
 TEXT_LAYERS = 3
 
 
-class Dual:
+class Dual(ABC):
     """An untrained dual encoder: features of pixels [n, 3, 64, 64] in -1..1 and of texts, as [n, d], not normalised."""
 
     sigmoid = False
@@ -45,8 +46,9 @@ class Dual:
         output = self.model.get_text_features(input_ids=ids, attention_mask=mask)
         return getattr(output, "pooler_output", output)
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
-        raise NotImplementedError
+        """Write the checkpoint that the family's adapter loads."""
 
 
 def _framed(tok: Any) -> Any:
@@ -230,4 +232,9 @@ def _transplant_clip(eyes: Any, tower: dict[str, Tensor]) -> None:
     _calibrated(eyes.pre_layrnorm, _embeddings(tower))
 
 
-FAMILIES: dict[str, type[Dual]] = {"open_clip": OpenClipDual, "chinese_clip": ChineseClipDual, "siglip": SiglipDual}
+FAMILIES: dict[str, Callable[[dict[str, Tensor]], Dual]] = {
+    "open_clip": OpenClipDual,
+    "chinese_clip": ChineseClipDual,
+    "siglip": SiglipDual,
+}
+"""By family, what builds an untrained model from the weights of the tower."""

@@ -21,6 +21,7 @@ from harness.pocket.teaching import lessons as lessons
 from harness.pocket.teaching.lessons import LANGUAGES
 from harness.pocket.teaching.readers import VectorReader
 from harness.pocket.text import caption
+from harness.records import Language
 from harness.train.loop import Trainable
 
 from .dual import FAMILIES, Dual
@@ -77,7 +78,7 @@ class DualTraining(Trainable[_DualLosses]):
     def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:
         scenes = lessons.draw_scenes(rng, self.scenes)
         closeups = lessons.draw_scenes(rng, self.closeups, "closeups")
-        languages = [LANGUAGES[int(k)] for k in rng.integers(0, 2, len(scenes) + len(closeups))]
+        languages: list[Language] = [LANGUAGES[int(k)] for k in rng.integers(0, 2, len(scenes) + len(closeups))]
         texts = [caption(scene, language) for scene, language in zip(scenes, languages, strict=False)]
         for scene, language in zip(closeups, languages[len(scenes) :], strict=True):
             texts.append((caption if rng.random() < 0.4 else lessons.label_text)(scene, language))

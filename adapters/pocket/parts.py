@@ -24,11 +24,12 @@ def _corpus() -> tuple[str, ...]:
     return (*texts, *map(normalise, texts))
 
 
-def tokenizer(context: int, masked: bool = True, **named: str) -> PreTrainedTokenizerFast:
+def tokenizer(context: int, named: Mapping[str, str] | None = None, *, masked: bool = True) -> PreTrainedTokenizerFast:
     """The shared tokenizer; `named` special tokens become attributes such as `image_token`, and survive saving.
 
     `masked` is False for a family whose tokenizer makes no attention mask.
     """
+    named = dict(named or {})
     return PreTrainedTokenizerFast(
         tokenizer_object=build_tokenizer(_corpus(), special=named.values()),
         pad_token=PAD,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -123,17 +123,3 @@ def sinusoid(length: int, width: int, device: torch.device) -> Tensor:
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21 / width))
     angles = torch.arange(length, device=device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-def build_encoders(config: FusionConfig) -> tuple[WordEncoder, Encoder, Encoder]:
-    """Text, image and audio encoder, each in the form that the config asks for."""
-    text: type[Any] = TextEncoder
-    image: type[Any] = ImageEncoder
-    audio: type[Any] = AudioEncoder
-    if "backbone" in config.text or {"backbone", "timm"} & set(config.image) or "backbone" in config.audio:
-        from . import backbones  # imports transformers, which the pocket size does without
-
-        text = backbones.TextBackbone if "backbone" in config.text else text
-        image = backbones.ImageBackbone if {"backbone", "timm"} & set(config.image) else image
-        audio = backbones.AudioBackbone if "backbone" in config.audio else audio
-    return text(config), image(config), audio(config)

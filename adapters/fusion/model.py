@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import FusionConfig
-from .encoders import build_encoders
+from .encoders import AudioEncoder, Encoder, ImageEncoder, TextEncoder, WordEncoder
 from .layers import Attention, CrossBlock, DecoderBlock, SelfBlock
 
 MODALITIES = ("text", "image", "audio")
@@ -172,6 +173,20 @@ FUSIONS: dict[str, type[nn.Module]] = {
 }
 
 
+def _build_encoders(config: FusionConfig) -> tuple[WordEncoder, Encoder, Encoder]:
+    """Text, image and audio encoder, each in the form that the config asks for."""
+    text: type[Any] = TextEncoder
+    image: type[Any] = ImageEncoder
+    audio: type[Any] = AudioEncoder
+    if "backbone" in config.text or {"backbone", "timm"} & set(config.image) or "backbone" in config.audio:
+        from . import backbones  # imports transformers, which the pocket size does without
+
+        text = backbones.TextBackbone if "backbone" in config.text else text
+        image = backbones.ImageBackbone if {"backbone", "timm"} & set(config.image) else image
+        audio = backbones.AudioBackbone if "backbone" in config.audio else audio
+    return text(config), image(config), audio(config)
+
+
 class FusionModel(nn.Module):
     """The whole model. Use `encode_*`, then `fuse`, then a head: `embed`, `decode`, `generate`, `explain`."""
 
@@ -180,7 +195,7 @@ class FusionModel(nn.Module):
         self.config = config
         width = config.width
         self.pad, self.start, self.end = config.special
-        self.text, self.image, self.audio = build_encoders(config)
+        self.text, self.image, self.audio = _build_encoders(config)
         self.project = nn.ModuleDict(
             {
                 "text": nn.Sequential(nn.LayerNorm(self.text.channels), nn.Linear(self.text.channels, width)),

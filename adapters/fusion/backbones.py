@@ -89,7 +89,7 @@ class AudioBackbone(Encoder):
 
 
 def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionConfig:
-    """The `base` size around three backbones, each a local folder or a fetched hub id; `image` may be a timm name.
+    """The architecture around three backbones, each a local folder or a fetched hub id; `image` may be a timm name.
 
     Raises UserError when one is not on this machine.
     """
@@ -125,7 +125,7 @@ def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionCon
 
 
 def load_pretrained(model: Any, text: str, image: str, audio: str) -> None:
-    """Copy the three backbones' pretrained weights into a FusionModel of `base_config`'s."""
+    """Copy the pretrained weights of three backbones into a FusionModel that `base_config` made for them."""
     from transformers import AutoModel
 
     from harness.checkpoint import locate

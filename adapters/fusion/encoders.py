@@ -1,8 +1,7 @@
-"""The three encoders: text, image and audio to tokens of one shared width.
+"""The three pocket encoders of text, image and audio, which are small enough to train on a laptop.
 
-Each has a pocket form (small enough to train on a laptop: a Transformer, a ResNet, a convolution over log-mel frames)
-and a backbone form that takes a published architecture from transformers or timm. Backbones are built from the config
-stored in the checkpoint, so that a trained model loads without a hub; pretrained weights come in at training time.
+They are a Transformer, a ResNet and a convolution over log-mel frames. `backbones` has their counterparts of published
+architectures.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class TextEncoder(WordEncoder):
 
 
 class Residual(nn.Module):
-    """ResNet's basic block (He et al. 2015)."""
+    """The basic block of a ResNet (He et al. 2015)."""
 
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
@@ -87,7 +86,8 @@ class ImageEncoder(Encoder):
 
 
 class AudioEncoder(Encoder):
-    """Log-mel frames [b, mels, t] and their mask [b, t] to tokens [b, t / 8, width] and theirs."""
+    """Log-mel frames [b, mels, t] with their mask [b, t] to tokens [b, t / 8, channels] with theirs; t / 8 is rounded
+    up."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def masked_norm(x: Tensor, mask: Tensor, norm: nn.GroupNorm) -> Tensor:
 
 
 def sinusoid(length: int, width: int, device: torch.device) -> Tensor:
-    """Positions of any length (Vaswani et al. 2017): [length, width]."""
+    """Sines and cosines that stand for positions, of any number (Vaswani et al. 2017): [length, width]."""
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21 / width))
     angles = torch.arange(length, device=device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)

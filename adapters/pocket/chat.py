@@ -1,6 +1,7 @@
 """Pocket chat models: Qwen3-VL, InternVL and SmolVLM, built from their config classes around the shared vision tower.
 
-All merge 2 x 2 patches into one token for the language model, so a 64 px picture is four tokens: a quarter each.
+All merge 2 x 2 patches into one token for the language model, so a picture of 64 x 64 pixels is four tokens, one for
+each quarter.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .parts import layers_of, square, text_settings, tokenizer, transplant, visi
 from .tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
 
 CONTEXT = 512
+"""How many tokens the language models read at most."""
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{% if m.content is string %}{{ m.content }}{% else %}"
     "{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% else %}IMAGE{% endif %}{% endfor %}{% endif %}"
@@ -40,6 +42,7 @@ class Chat(ABC):
 class Qwen3VL(Chat):
     def pictures(self, pixels: Tensor) -> dict[str, Tensor]:
         n, grid = len(pixels), SIDE // PATCH
+        # Patches come square by square, four neighbours together, each as [3, 2 frames, PATCH, PATCH] laid out flat.
         x = pixels.reshape(n, 3, grid // 2, 2, PATCH, grid // 2, 2, PATCH).permute(0, 2, 5, 3, 6, 1, 4, 7)
         x = x.reshape(n * grid * grid, 3, 1, PATCH * PATCH).expand(-1, -1, 2, -1)
         return {"pixel_values": x.reshape(n * grid * grid, -1), "image_grid_thw": torch.tensor([[1, grid, grid]] * n)}
@@ -62,7 +65,7 @@ class SmolVLM(Chat):
 def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
     """Alibaba's Qwen3-VL: 2-D rotary positions in the tower, interleaved multimodal rotary positions.
 
-    Without deepstack, which would take an eighth of the weights to show the language model four patches again.
+    It has no deepstack, which would take an eighth of the weights to show the language model four patches again.
     """
     marks = {
         "image_token": "<|image_pad|>",

@@ -29,6 +29,8 @@ from .parts import tower_weights
 
 
 class _DualLosses(nn.Module):
+    """The model with its losses: of matching pictures with captions, and of telling the objects back."""
+
     def __init__(self, dual: Dual, width: int) -> None:
         super().__init__()
         self.dual = dual
@@ -54,7 +56,8 @@ class _DualLosses(nn.Module):
 
 
 def foil(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with the kinds or the colours of two of its objects exchanged: right words, wrong binding."""
+    """The scene with the kinds or the colours of two of its objects exchanged, so that the words of its caption are
+    right and their binding is wrong."""
     first, second = rng.choice(len(scene.objects), 2, replace=False)
     a, b = scene.objects[first], scene.objects[second]
     things = list(scene.objects)

@@ -1,4 +1,4 @@
-"""The vision tower that the pocket models share: a plain pre-norm ViT, trained once on dense labels.
+"""The vision tower that the pocket models begin with: a plain pre-norm ViT, trained once on dense labels.
 
 CLIP, SigLIP, BLIP, InternVL, SmolVLM and Qwen-VL all have such a tower at heart, each with small additions. Here it is
 a SigLIP vision model; `transplant` in `parts` copies it into the others before their own training.
@@ -19,6 +19,7 @@ from harness.pocket.teaching.readers import GridReader, read_accuracy
 from harness.train.loop import Trainable
 
 SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 16, 128, 6, 4
+"""Pixels to a side of the picture and of a patch, channels of a token, and how many layers and heads there are."""
 
 
 def build() -> SiglipVisionModel:
@@ -38,6 +39,8 @@ def build() -> SiglipVisionModel:
 
 
 class _Reading(nn.Module):
+    """The tower with a reader that tells the dense labels from its tokens."""
+
     def __init__(self) -> None:
         super().__init__()
         self.tower = build()

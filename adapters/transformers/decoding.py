@@ -110,7 +110,7 @@ def plain_generate(model: Any) -> Callable[..., Any]:
 
     from transformers import GenerationMixin
 
-    # The decorator that `generate` has hides it from the type checker.
+    # The library says that its `self` is a whole model, which the mixin alone is not.
     function: Callable[..., Any] = GenerationMixin.generate  # pyright: ignore[reportAttributeAccessIssue]
     return partial(function, model)
 

@@ -139,8 +139,8 @@ def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     differ = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if differ:
         raise UserError(
-            f"{folder} holds a run with another {', '.join(differ)}. Give the same settings to go on with it, or "
-            "another work_dir=DIR to begin anew."
+            f"{folder} holds a run with another {' and another '.join(differ)}. Give the same settings to "
+            "go on with it, or another work_dir=DIR to begin anew."
         )
 
 

@@ -90,8 +90,8 @@ def _load(state: Path, module: nn.Module, optimizer: torch.optim.Optimizer, sche
     if saved != asdict(schedule):
         differ = sorted(key for key, value in asdict(schedule).items() if saved.get(key) != value)
         raise UserError(
-            f"{state} holds a run with another {', '.join(differ)}. Continue with the same schedule, or train into "
-            "another folder."
+            f"{state} holds a run with another {' and another '.join(differ)}. Continue with the same schedule, or "
+            "train into another folder."
         )
     module.load_state_dict(load_file(state / "model.safetensors"))
     moments: dict[int, dict[str, torch.Tensor]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -299,6 +300,14 @@ def test_a_target_by_its_former_name_is_trained_and_its_present_name_told(recipe
     path.write_text(path.read_text().replace("adapters", "harness.adapters"))
     assert trained(recipes, "model=first") == 0, "a run that was begun under the former name goes on"
     assert "is now" not in capsys.readouterr().err
+
+
+def test_a_score_that_is_not_a_number_is_null_in_the_outcome(recipes):
+    with (recipes / "recipe_target.py").open("a") as file:
+        file.write("    def validate(self, device):\n        return {'score': 1.0, 'odd': float('nan')}\n")
+    assert trained(recipes, "model=first") == 0
+    outcome = json.loads((recipes / "work" / "first" / "outcome.json").read_text())
+    assert outcome == {"step": 4, "best": {"score": 1.0, "odd": None}}
 
 
 def test_a_mistake_is_told_without_torch():

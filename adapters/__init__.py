@@ -1,7 +1,14 @@
-"""Models behind the one interface of `harness.adapter`, a file for each family.
+"""Models behind the one interface of `harness.adapter`: a file for each family, and beside it what families share.
 
-`transformers.chat` holds models that are asked through a chat template, `transformers.prompted` those that take a bare
-prompt, `transformers.labels` classifiers over a closed answer set, `transformers.dual` and `open_clip` dual encoders.
-They share `transformers.base` (loading, tensors), `transformers.decoding` (greedy answers, likelihoods of choices) and
-`dual` (one part in, one vector out). The in-house model is `fusion`; the bundled weights are in `pocket`.
+    transformers/   models that transformers loads: those asked through a chat template (`chat`), those given a bare
+                    prompt (`prompted`), classifiers over a closed answer set (`labels`) and dual encoders (`dual`);
+                    they share loading (`base`), greedy answers and the likelihoods of choices (`decoding`)
+    open_clip.py    models that open_clip loads
+    dual.py         what the dual encoders of both libraries share: one part in, one vector out
+    fusion/         the in-house model with its training
+    pocket/         the bundled pocket models: how they are built and trained, and their weights, which the adapters of
+                    their families load
+
+A file of `conf/model/` names a class of these by its `_target_`. Such a module imports torch and the like inside its
+methods, because the command line reads it before any model is loaded. A family knows no task and no other family.
 """

@@ -1,4 +1,4 @@
-"""What dual encoders have in common, whichever library they are loaded by: one part in, one unit vector out.
+"""What dual encoders have in common, whichever library loads them: one part in, one vector of length one out.
 
 A dual encoder was trained to embed an image (or a sound) and a text apart. It has no joint embedding of several parts,
 and an average of two would be an emulation, so such a request is refused as this sample's error.
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Inputs:
-    """A prepared batch: for each kind of part the requests it stands for and the tensors."""
+    """A prepared batch."""
 
     n: int
+    """How many requests there are."""
     kinds: dict[Modality, tuple[list[int], Any]]
+    """For each kind of part, the rows of the requests that have it, and the tensors of `host_inputs`."""
 
 
 class DualEncoder(Adapter):
@@ -66,7 +68,7 @@ class DualEncoder(Adapter):
         return Inputs(len(requests), kinds)
 
     def embed(self, inputs: Inputs) -> np.ndarray:
-        """Float32 [n, d], rows of length one (normalised in float32 whatever the model's dtype)."""
+        """Embeddings float32 [n, d]; each row is normalised to length one in float32, whatever the model's dtype."""
         import numpy as np
         import torch
 

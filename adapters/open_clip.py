@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class OpenClipSpec(ModelSpec):
-    """open_clip: `checkpoint` is a hub id, a local folder, or an architecture name with `pretrained` tag."""
+    """Settings of a model of open_clip: `checkpoint` is a hub id, a local folder, or the name of an architecture."""
 
     checkpoint: str = MISSING
     pretrained: str = ""
+    """The tag of an architecture's weights in open_clip's own table."""
     compile: bool = False
-    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
+    """Whether torch.compile is used: the first batches take longer, later ones less, and answers may differ in their
+    last digits."""
 
 
 class OpenClip(DualEncoder):
-    """Text and image; texts are cut at the model's context (77 tokens for CLIP)."""
+    """Embeds a text or an image; texts are cut at the model's context (77 tokens for CLIP)."""
 
     spec: OpenClipSpec
     imports = ("torch", "open_clip")
@@ -61,7 +63,8 @@ class OpenClip(DualEncoder):
             raise UserError(f"{folder} does not load as an open_clip model: {error}") from error
         self.model.to(device=self.device, dtype=self.dtype).eval()
         if self.spec.compile:
-            for part in self.model.children():  # and not the whole, of which only the towers are called
+            # The towers are called one by one, so compiling the whole would compile nothing that runs.
+            for part in self.model.children():
                 part.compile(dynamic=True)
         self.logit_scale = float(self.model.logit_scale.detach().exp())
 
@@ -69,7 +72,7 @@ class OpenClip(DualEncoder):
         self.model = None
 
     def _checkpoint(self) -> str:
-        """The folder or hub id; of an architecture with a `pretrained` tag, the hub id in open_clip's table."""
+        """The folder or hub id. An architecture with a `pretrained` tag has its hub id in open_clip's table."""
         if not self.spec.pretrained:
             return self.spec.checkpoint
         import open_clip
@@ -87,9 +90,9 @@ class OpenClip(DualEncoder):
         return repository.rstrip("/")
 
     def _check(self, folder: Path) -> None:
-        """Only safetensors are read: open_clip itself would fall back to pickles."""
+        """Raises UserError for a folder without safetensors: open_clip itself would fall back to pickles."""
         if not (folder / "open_clip_config.json").is_file():
-            raise UserError(f"{folder} has no open_clip_config.json, so it is no open_clip checkpoint.")
+            raise UserError(f"{folder} has no open_clip_config.json, so it is not an open_clip checkpoint.")
         if not any(folder.glob("*.safetensors")):
             raise UserError(f"{folder} has no .safetensors file. Weights in other formats are not read; convert them.")
 
@@ -112,10 +115,12 @@ class OpenClip(DualEncoder):
 
 @dataclass
 class Captions:
-    """A prepared batch to caption: pixels [n, 3, h, w], and one prompt's token ids a request."""
+    """A prepared batch to caption."""
 
     pixels: torch.Tensor
+    """Float [n, 3, h, w]."""
     prompts: list[list[int]]
+    """The token ids of each request's prompt, which the caption continues."""
     min_new_tokens: int
     max_new_tokens: int
 
@@ -138,7 +143,8 @@ class OpenClipCoCa(OpenClip):
         return Captions(pixels, prompts, least, most)
 
     def generate(self, inputs: Captions) -> list[Answer]:
-        """Greedy captions, at most to the context's end. The decoder keeps no cache: each step runs the whole text."""
+        """Greedy captions, which end at the context's end at the latest. The decoder keeps no cache: each step runs the
+        whole text."""
         import torch
 
         with torch.no_grad():
@@ -159,7 +165,7 @@ class OpenClipCoCa(OpenClip):
         return [self._answer(text, prompt) for text, prompt in zip(texts, inputs.prompts, strict=True)]
 
     def _next(self, latent: Any, tokens: Any, texts: list[list[int]], rows: list[int]) -> list[int]:
-        """The likeliest next token of each of `rows`. The decoder is causal: padding on the right changes nothing."""
+        """The likeliest next token of each of `rows`. Padding on the right changes nothing: the decoder is causal."""
         import torch
 
         length = max(len(texts[i]) for i in rows)

@@ -10,14 +10,16 @@ user's that happens to be called `random.py` or `tasks.py` takes nobody's place.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
 import re
 import sys
+from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harness.errors import UserError, nearest
 
@@ -32,22 +34,50 @@ def load_class(target: str, base: type[Base]) -> type[Base]:
 
     Raises UserError where the module or the class is not there, or where the class is of another kind.
     """
-    module_name, _, class_name = current_target(target).rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in target.split(".")):
-        raise UserError(f"_target_ '{target}' must be module.Class.")
-    if find_module(module_name) is None:
-        raise UserError(
-            f"_target_ {target}: there is no module '{module_name}'. Is its folder on PYTHONPATH, or named by "
-            "--config-dir?"
-        )
+    module_name, class_name, _ = _look_for(target)
     module = importlib.import_module(module_name)
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-        raise UserError(f"_target_ {target}: {module_name} has no class '{class_name}'. {nearest(class_name, classes)}")
+        raise UserError(_no_class(target, module_name, class_name, classes))
     if not issubclass(found, base):
         raise UserError(f"_target_ {target}: {class_name} is no {base.__name__}.")
     return found
+
+
+def constructor_arguments(target: str) -> set[str] | None:
+    """What the constructor of a class takes, by name, read from its source so that a slip costs no import of torch.
+
+    None where it takes anything (**), where it inherits its constructor, and where there is no source to read. Raises
+    UserError where the module or the class is not there.
+    """
+    module_name, class_name, spec = _look_for(target)
+    read = getattr(spec.loader, "get_source", None)
+    source = read(module_name) if read else None
+    if source is None:
+        return None
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise UserError(f"_target_ {target}: {spec.origin} is not valid Python: {error}.") from error
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if class_name not in classes:
+        raise UserError(_no_class(target, module_name, class_name, classes))
+    made = [n for n in classes[class_name].body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    if not made or made[0].args.kwarg:
+        return None
+    return {argument.arg for argument in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+
+
+def rename_targets(specs: Iterable[Any]) -> list[str]:
+    """Give each `_target_` of ours the name that it has today; returns a line to tell for each that had another."""
+    lines = []
+    for spec in specs:
+        now = current_target(spec._target_)
+        if now != spec._target_:
+            lines.append(f"_target_ {spec._target_} is now {now}; please write it so.")
+            spec._target_ = now
+    return lines
 
 
 def current_target(target: str) -> str:
@@ -83,6 +113,24 @@ def import_from(folder: Path) -> None:
     path = str(folder.resolve())
     if path not in sys.path:
         sys.path.append(path)
+
+
+def _look_for(target: str) -> tuple[str, str, ModuleSpec]:
+    """The module and the class that `target` names today, and where that module is; raises UserError for no module."""
+    module_name, _, class_name = current_target(target).rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in target.split(".")):
+        raise UserError(f"_target_ '{target}' must be module.Class.")
+    spec = find_module(module_name)
+    if spec is None:
+        raise UserError(
+            f"_target_ {target}: there is no module '{module_name}'. Is its folder on PYTHONPATH, or named by "
+            "--config-dir?"
+        )
+    return module_name, class_name, spec
+
+
+def _no_class(target: str, module_name: str, class_name: str, classes: Iterable[str]) -> str:
+    return f"_target_ {target}: {module_name} has no class '{class_name}'. {nearest(class_name, classes)}"
 
 
 def _spec(name: str) -> ModuleSpec | None:

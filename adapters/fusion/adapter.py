@@ -7,7 +7,7 @@ hold any subset of one text, one image and one clip; what is missing is masked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.adapter import Adapter
@@ -27,22 +27,29 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """A batch on the host. Tensors of a modality that no request has are None."""
+    """A batch of requests on the host. The tensors of a modality that none of them has stay None."""
 
     n: int
-    ids: Tensor | None
-    ids_mask: Tensor | None
-    pixels: Tensor | None
-    images_mask: Tensor | None
-    frames: Tensor | None
-    frames_mask: Tensor | None
-    choices: list[Tensor]
-    """By request, for `rank`: ids [choices, n], each row ended and padded."""
+    """How many requests there are."""
     min_new_tokens: int
     max_new_tokens: int
+    ids: Tensor | None = None
+    """Token ids int64 [n, tokens]."""
+    ids_mask: Tensor | None = None
+    """Bool [n, tokens]: which ids are text and not padding."""
+    pixels: Tensor | None = None
+    """Float32 [n, 3, size, size]."""
+    images_mask: Tensor | None = None
+    """Bool [n]: which requests have an image."""
+    frames: Tensor | None = None
+    """Log-mel frames float32 [n, mels, t]."""
+    frames_mask: Tensor | None = None
+    """Bool [n, t]: which frames are sound and not padding."""
+    choices: list[Tensor] = field(default_factory=list)
+    """For `rank`, the choices of each request: ids int64 [choices, tokens], each row ended and padded."""
 
     def pinned(self) -> Prepared:
-        """The same in memory that a GPU copies from by itself."""
+        """Move the tensors to pinned memory, from which they reach a GPU while the host goes on."""
         for name in ("ids", "ids_mask", "pixels", "images_mask", "frames", "frames_mask"):
             if (tensor := getattr(self, name)) is not None:
                 setattr(self, name, tensor.pin_memory())
@@ -50,7 +57,7 @@ class Prepared:
 
 
 class FusionAdapter(Adapter):
-    """Loads any checkpoint of the fusion model, whatever its fusion and size."""
+    """Serves any checkpoint of the fusion model, whatever its fusion and size."""
 
     spec: FusionSpec
     imports = (
@@ -108,9 +115,10 @@ class FusionAdapter(Adapter):
         images = in_parallel(self._image, requests)
         clips = in_parallel(self._clip, requests)
         prepared = Prepared(
-            len(requests), None, None, None, None, None, None, [],
-            min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests),
-        )  # fmt: skip
+            n=len(requests),
+            min_new_tokens=min(r.min_new_tokens for r in requests),
+            max_new_tokens=max(r.max_new_tokens for r in requests),
+        )
         if any(text.strip() for text in texts):
             prepared.ids, prepared.ids_mask = processing.texts_to_ids(self.tokenizer, texts, self.config)
         if any(image is not None for image in images):
@@ -169,14 +177,14 @@ class FusionAdapter(Adapter):
             return self.model.fuse(self._encode(inputs))
 
     def embed(self, inputs: Prepared) -> np.ndarray:
-        """Float32 [n, width], rows of length one: a joint embedding of whatever parts a request has."""
+        """A joint embedding of whatever parts a request has: float32 [n, width], each row of length one."""
         import torch
 
         with torch.no_grad():
             return self.model.embed(self._memory(inputs)).cpu().numpy()
 
     def generate(self, inputs: Prepared) -> list[Answer]:
-        """Greedy answers; `tokens_in` counts text tokens, `tokens_out` the answer's with its end."""
+        """Greedy answers. `tokens_in` counts the tokens of the text, `tokens_out` those of the answer with its end."""
         import torch
 
         with torch.no_grad():
@@ -191,7 +199,7 @@ class FusionAdapter(Adapter):
             return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, written, strict=True)]
 
     def rank(self, inputs: Prepared) -> list[np.ndarray]:
-        """For each request the mean log-likelihood of every choice as the decoder's answer."""
+        """The mean log-likelihood of each choice as the decoder's answer: n arrays, float32 [choices]."""
         import torch
 
         from .model import Memory
@@ -206,8 +214,11 @@ class FusionAdapter(Adapter):
         return scores
 
     def explain(self, inputs: Prepared) -> list[dict[str, np.ndarray]]:
-        """Where the pooled embedding looks: "image_attention" [h, w], "audio_attention" [t], and "modality_weights" [3]
-        of text, image and audio: weighted fusion's own, else each modality's share of that attention."""
+        """What the embedding of each request attends to: "image_attention" [h, w] where it has an image,
+        "audio_attention" [t] where it has a clip, and "modality_weights" [3] of text, image and audio.
+
+        Those weights are weighted fusion's own; for another fusion, each modality's share of that attention.
+        """
         import torch
 
         with torch.no_grad():

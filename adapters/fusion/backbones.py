@@ -13,31 +13,34 @@ from torch import Tensor, nn
 from harness.errors import UserError
 
 from .config import FusionConfig
+from .encoders import Encoder, WordEncoder
 
 
-def _build(settings: dict[str, Any]) -> nn.Module:
+def _build(settings: dict[str, Any]) -> tuple[nn.Module, Any]:
+    """An untrained model of transformers for a config as a dict, and that config, whose fields no common type names."""
     from transformers import AutoConfig, AutoModel
 
     kept = dict(settings)
-    return AutoModel.from_config(AutoConfig.for_model(kept.pop("model_type"), **kept))
+    config = AutoConfig.for_model(kept.pop("model_type"), **kept)
+    return AutoModel.from_config(config), config
 
 
-class TextBackbone(nn.Module):
+class TextBackbone(WordEncoder):
     """Token ids [b, n] to the last hidden states of a transformers encoder [b, n, channels]."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
-        self.backbone = _build(config.text["backbone"])
-        self.channels = self.backbone.config.hidden_size
+        self.backbone, settings = _build(config.text["backbone"])
+        self.channels = settings.hidden_size
+        # The decoder cannot share the backbone's own embedding, which is of another width.
         self.embedding = nn.Embedding(config.vocabulary, config.width)
-        """Of the decoder: the backbone's own is of another width."""
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         return self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
 
 
-class ImageBackbone(nn.Module):
+class ImageBackbone(Encoder):
     """Pixels [b, 3, size, size] to the tokens of a timm model's or a transformers ViT's last grid [b, n, channels]."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -45,13 +48,15 @@ class ImageBackbone(nn.Module):
         if "timm" in config.image:
             import timm
 
-            self.backbone = timm.create_model(config.image["timm"], pretrained=False, num_classes=0)
-            self.channels: int = self.backbone.num_features
-            self.prefix: int = getattr(self.backbone, "num_prefix_tokens", 0)
+            made: Any = timm.create_model(config.image["timm"], pretrained=False, num_classes=0)
+            self.backbone: nn.Module = made
+            self.channels = made.num_features
+            self.prefix: int = getattr(made, "num_prefix_tokens", 0)
         else:
-            self.backbone = _build(config.image["backbone"])
-            self.channels = self.backbone.config.hidden_size
+            self.backbone, settings = _build(config.image["backbone"])
+            self.channels = settings.hidden_size
             self.prefix = 1
+        """How many tokens, such as [CLS], stand before those of the grid."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         features = getattr(self.backbone, "forward_features", None)
@@ -59,7 +64,7 @@ class ImageBackbone(nn.Module):
         return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x[:, self.prefix :]
 
 
-class AudioBackbone(nn.Module):
+class AudioBackbone(Encoder):
     """Log-mel frames [b, mels, t] to the tokens of an audio spectrogram transformer [b, n, channels] and their mask.
 
     The model reads windows of a fixed length: a shorter clip is padded, a longer one is read window by window.
@@ -67,9 +72,9 @@ class AudioBackbone(nn.Module):
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
-        self.backbone = _build(config.audio["backbone"])
-        self.channels: int = self.backbone.config.hidden_size
-        self.window: int = self.backbone.config.max_length
+        self.backbone, settings = _build(config.audio["backbone"])
+        self.channels = settings.hidden_size
+        self.window: int = settings.max_length
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         b, mels, t = frames.shape
@@ -84,7 +89,7 @@ class AudioBackbone(nn.Module):
 
 
 def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionConfig:
-    """The `base` size around three backbones, each a local folder or a fetched hub id; `image` may be a timm name.
+    """The architecture around three backbones, each a local folder or a fetched hub id; `image` may be a timm name.
 
     Raises UserError when one is not on this machine.
     """
@@ -96,8 +101,9 @@ def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionCon
     tok = AutoTokenizer.from_pretrained(locate(text))
     if _is_timm(image):
         import timm
+        from timm.data.config import resolve_data_config
 
-        data = timm.data.resolve_data_config(model=timm.create_model(image, pretrained=False))
+        data = resolve_data_config(model=timm.create_model(image, pretrained=False))
         sight = {"timm": image, "size": data["input_size"][1], "mean": list(data["mean"]), "std": list(data["std"])}
     else:
         eyes = AutoConfig.from_pretrained(locate(image))
@@ -119,7 +125,7 @@ def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionCon
 
 
 def load_pretrained(model: Any, text: str, image: str, audio: str) -> None:
-    """Copy the three backbones' pretrained weights into a FusionModel of `base_config`'s."""
+    """Copy the pretrained weights of three backbones into a FusionModel that `base_config` made for them."""
     from transformers import AutoModel
 
     from harness.checkpoint import locate

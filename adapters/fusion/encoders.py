@@ -1,14 +1,14 @@
-"""The three encoders: text, image and audio to tokens of one shared width.
+"""The three pocket encoders of text, image and audio, which are small enough to train on a laptop.
 
-Each has a pocket form (small enough to train on a laptop: a Transformer, a ResNet, a convolution over log-mel frames)
-and a backbone form that takes a published architecture from transformers or timm. Backbones are built from the config
-stored in the checkpoint, so that a trained model loads without a hub; pretrained weights come in at training time.
+They are a Transformer, a ResNet and a convolution over log-mel frames. `backbones` has their counterparts of published
+architectures.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,21 @@ from .config import FusionConfig
 from .layers import SelfBlock
 
 
-class TextEncoder(nn.Module):
+class Encoder(nn.Module):
+    """What turns one modality into tokens [b, n, channels]."""
+
+    channels: int
+    """The width of its tokens, which the model projects to its own."""
+
+
+class WordEncoder(Encoder):
+    """The encoder of text. It also holds the embedding that the decoder reads and writes with."""
+
+    embedding: nn.Embedding
+    """Vectors [vocabulary, width] of the decoder's tokens."""
+
+
+class TextEncoder(WordEncoder):
     """Token ids [b, n] to [b, n, width]."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -36,7 +50,7 @@ class TextEncoder(nn.Module):
 
 
 class Residual(nn.Module):
-    """ResNet's basic block (He et al. 2015)."""
+    """The basic block of a ResNet (He et al. 2015)."""
 
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
@@ -52,7 +66,7 @@ class Residual(nn.Module):
         return torch.relu(self.skip(x) + y)
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """Pixels [b, 3, size, size] in -1..1 to a grid of tokens [b, (size / 16) ** 2, channels], row by row."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -71,8 +85,9 @@ class ImageEncoder(nn.Module):
         return x.flatten(2).transpose(1, 2) + self.position
 
 
-class AudioEncoder(nn.Module):
-    """Log-mel frames [b, mels, t] and their mask [b, t] to tokens [b, t / 8, width] and theirs."""
+class AudioEncoder(Encoder):
+    """Log-mel frames [b, mels, t] with their mask [b, t] to tokens [b, t / 8, channels] with theirs; t / 8 is rounded
+    up."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -83,7 +98,8 @@ class AudioEncoder(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = frames
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        norms = cast(Iterable[nn.GroupNorm], self.norms)  # a ModuleList does not say what it holds
+        for conv, norm in zip(self.convs, norms, strict=True):
             # Frames beyond a clip's end are kept at zero, so that padding in a batch changes nothing inside it.
             x = conv(x * mask[:, None])
             mask = mask[:, ::2]
@@ -103,21 +119,7 @@ def masked_norm(x: Tensor, mask: Tensor, norm: nn.GroupNorm) -> Tensor:
 
 
 def sinusoid(length: int, width: int, device: torch.device) -> Tensor:
-    """Positions of any length (Vaswani et al. 2017): [length, width]."""
+    """Sines and cosines that stand for positions, of any number (Vaswani et al. 2017): [length, width]."""
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21 / width))
     angles = torch.arange(length, device=device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-def build_encoders(config: FusionConfig) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Text, image and audio encoder, each in the form that the config asks for; all have `channels`."""
-    text: Any = TextEncoder
-    image: Any = ImageEncoder
-    audio: Any = AudioEncoder
-    if "backbone" in config.text or {"backbone", "timm"} & set(config.image) or "backbone" in config.audio:
-        from . import backbones  # imports transformers, which the pocket size does without
-
-        text = backbones.TextBackbone if "backbone" in config.text else text
-        image = backbones.ImageBackbone if {"backbone", "timm"} & set(config.image) else image
-        audio = backbones.AudioBackbone if "backbone" in config.audio else audio
-    return text(config), image(config), audio(config)

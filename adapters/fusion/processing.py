@@ -1,10 +1,10 @@
-"""From a request's parts to tensors: text to ids, image to pixels, sound to log-mel frames. Host work only."""
+"""How the parts of a request become tensors on the host: text ids, an image pixels, and sound log-mel frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HOP, WINDOW = 0.010, 0.025
-"""Seconds between frames, and of each."""
+"""Seconds from one frame to the next, and how many seconds a frame covers."""
 
 
 def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], config: FusionConfig) -> tuple[Tensor, Tensor]:
@@ -29,13 +29,13 @@ def texts_to_ids(tokenizer: Tokenizer, texts: Sequence[str], config: FusionConfi
 
 
 def answers_to_ids(tokenizer: Tokenizer, texts: Sequence[str], config: FusionConfig) -> Tensor:
-    """Texts to be written as ids int64 [b, n], each ended, then padded; at most config.max_answer tokens."""
+    """Answers as ids int64 [b, n], each ended and then padded; at most config.max_answer tokens."""
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     return pad([[*encoding.ids[: config.max_answer - 1], config.special[2]] for encoding in encoded], config)[0]
 
 
 def pad(rows: Sequence[Sequence[int]], config: FusionConfig) -> tuple[Tensor, Tensor]:
-    """Rows of ids padded on the right: int64 [b, n] and mask bool [b, n]; at least one column."""
+    """Rows of ids padded on the right: int64 [b, n] with their mask bool [b, n]. There is at least one column."""
     ids = torch.full((len(rows), max(1, max(map(len, rows), default=1))), config.special[0])
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
@@ -51,7 +51,7 @@ def image_to_pixels(image: Image, config: FusionConfig) -> Tensor:
 
 
 def normalise_pixels(pixels: Tensor, config: FusionConfig) -> Tensor:
-    """Pixels [..., 3, h, w] in 0..1 at the model's size, less the config's mean and divided by its spread."""
+    """Pixels [..., 3, h, w] in 0..1, resized to the model's size, less the config's mean and divided by its spread."""
     size = config.image["size"]
     if pixels.shape[-2:] != (size, size):
         pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
@@ -72,6 +72,7 @@ def sound_to_frames(sound: np.ndarray, config: FusionConfig) -> Tensor:
 
 
 def fft_size(rate: int) -> int:
+    """The length of the Fourier transform of a frame: the next power of two."""
     return 1 << (round(rate * WINDOW) - 1).bit_length()
 
 
@@ -93,8 +94,3 @@ def pad_frames(clips: Sequence[Tensor | None], mels: int) -> tuple[Tensor, Tenso
         if clip is not None:
             frames[index, :, : clip.shape[1]] = clip
     return frames, torch.arange(frames.shape[2]) < lengths[:, None]
-
-
-def to_device(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Every tensor on `device`, not waited for."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in inputs.items()}

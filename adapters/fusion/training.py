@@ -27,6 +27,7 @@ from harness.pocket.teaching.lessons import LANGUAGES, Lesson
 from harness.pocket.teaching.readers import AboutReader, GridReader, VectorReader, naming_loss, read_accuracy
 from harness.pocket.teaching.tokenizer import build_tokenizer, normalise
 from harness.pocket.text import SPOKEN_CATEGORIES, caption
+from harness.train.loop import Trainable
 
 from .config import FusionConfig
 from .model import Encoded, FusionModel, Memory
@@ -39,6 +40,8 @@ def tokenizer_for(corpus: Sequence[str]) -> Any:
 
 
 class _EncoderLosses(nn.Module):
+    """The image and the audio encoder with their losses."""
+
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         model = FusionModel(config)
@@ -55,11 +58,12 @@ class _EncoderLosses(nn.Module):
         }
 
     def hear(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Logits [b, 10] of the digit that is said in each clip."""
         tokens, mask = self.audio(frames, mask)
         return self.digit((tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).float()
 
 
-class Encoders:
+class Encoders(Trainable[_EncoderLosses]):
     """Trains the image and the audio encoder that the four fusions begin with."""
 
     def __init__(self, scenes: int = 48, closeups: int = 16, clips: int = 32) -> None:
@@ -80,7 +84,7 @@ class Encoders:
         drawn = lessons.draw_scenes(rng, self.scenes - listening) + lessons.draw_scenes(rng, listening, "listening")
         drawn += lessons.draw_scenes(rng, self.closeups, "closeups")
         digits = rng.integers(0, 10, self.clips)
-        frames, mask = self._sounds(digits, "train", rng.integers(0, 2**31, self.clips))
+        frames, mask = self._sounds(digits.tolist(), "train", rng.integers(0, 2**31, self.clips).tolist())
         return {
             "pixels": lessons.pixels(drawn),
             "labels": lessons.dense_labels(drawn),
@@ -108,7 +112,7 @@ class Encoders:
 
 
 class _FusionLosses(nn.Module):
-    """The model with its losses; `freeze` keeps the encoders of image and audio as they come."""
+    """The model with its losses. With `freeze` the encoders of image and audio stay as they come."""
 
     def __init__(self, config: FusionConfig, freeze: bool, weights: Mapping[str, float]) -> None:
         super().__init__()
@@ -150,7 +154,7 @@ class _FusionLosses(nn.Module):
         return F.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2) @ self.model.text.embedding.weight.T
 
     def _fused(self, memory: Memory) -> Tensor:
-        """The mean of what comes from the fusion, [b, width]: where question and picture have met."""
+        """The mean [b, width] of the tokens that come from the fusion, where question and picture have met."""
         mask = memory.mask[:, : memory.fused, None]
         return (memory.tokens[:, : memory.fused] * mask).sum(1) / mask.sum(1).clamp(min=1)
 
@@ -170,7 +174,8 @@ class _FusionLosses(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), answers.flatten(), ignore_index=self.model.pad)
 
     def _contrast(self, image: Encoded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Image, caption in one language, or both at once, against the caption in the other language."""
+        """The losses of matching an image, its caption in one language, or both at once, with the caption in the other
+        language, and of telling the objects back from either embedding."""
         text = self.model.encode_text(batch["own_ids"], batch["own_mask"])
         draw = torch.rand(len(image.tokens), 1, device=image.tokens.device)
         asking = {
@@ -195,15 +200,16 @@ class _FusionLosses(nn.Module):
 
 
 WEIGHTS = {"ask": 1.0, "tell": 1.0, "hear": 0.5, "name": 0.3, "match": 0.25, "recall": 0.25}
-"""Of the losses: answers, captions, answers about a clip, words for image tokens, contrast, telling objects back."""
+"""How much each loss counts: answers ("ask"), captions ("tell"), answers about a clip ("hear"), words for the tokens of
+an image ("name"), the contrast between embeddings ("match") and telling the objects back from them ("recall")."""
 
 
-class Fusion:
-    """Trains one fusion model (harness.train.loop.Trainable).
+class Fusion(Trainable[_FusionLosses]):
+    """Trains one fusion model.
 
-    The pocket size begins with the encoders in folder `encoders`, or with the checkpoint in `start` (without its
-    fusion where `fresh_fusion`); the base size is built around pretrained `backbones` {"text", "image", "audio"}:
-    folders or hub ids, and for the image a name that timm knows.
+    The pocket size begins with the encoders in folder `encoders`, or with the checkpoint in `start`, without its fusion
+    where `fresh_fusion` is true. The base size is built around pretrained `backbones` {"text", "image", "audio"}: each
+    is a folder or a hub id, and that of the image may be a name that timm knows. `sizes` are fields of FusionConfig.
     """
 
     def __init__(
@@ -343,7 +349,7 @@ class Fusion:
     def embed(
         self, device: torch.device, scenes: Sequence[Any] | None = None, texts: Sequence[str] | None = None
     ) -> Tensor:
-        """Embeddings of pictures or of texts."""
+        """Embeddings [n, width] of pictures, where `scenes` are given, or else of texts."""
         model = self.module.model
         if scenes is not None:
             return model.embed(model.fuse({"image": model.encode_image(self._pixels(scenes).to(device))}))

@@ -1,10 +1,12 @@
 """Pocket chat models: Qwen3-VL, InternVL and SmolVLM, built from their config classes around the shared vision tower.
 
-All merge 2 x 2 patches into one token for the language model, so a 64 px picture is four tokens: a quarter each.
+All merge 2 x 2 patches into one token for the language model, so a picture of 64 x 64 pixels is four tokens, one for
+each quarter.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from .parts import layers_of, square, text_settings, tokenizer, transplant, visi
 from .tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
 
 CONTEXT = 512
+"""How many tokens the language models read at most."""
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{% if m.content is string %}{{ m.content }}{% else %}"
     "{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% else %}IMAGE{% endif %}{% endfor %}{% endif %}"
@@ -25,20 +28,21 @@ ROLES = {"user_token": "<|user|>", "assistant_token": "<|assistant|>", "system_t
 
 
 @dataclass
-class Chat:
+class Chat(ABC):
     """An untrained model with its processor, and the layout of its pictures."""
 
     model: Any
     processor: Any
 
+    @abstractmethod
     def pictures(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Pixels float [n, 3, 64, 64] in -1..1 as the model's image arguments; what the processor makes of them."""
-        raise NotImplementedError
+        """Pixels float [n, 3, 64, 64] in -1..1 as the model's image arguments: the same that the processor makes."""
 
 
 class Qwen3VL(Chat):
     def pictures(self, pixels: Tensor) -> dict[str, Tensor]:
         n, grid = len(pixels), SIDE // PATCH
+        # Patches come square by square, four neighbours together, each as [3, 2 frames, PATCH, PATCH] laid out flat.
         x = pixels.reshape(n, 3, grid // 2, 2, PATCH, grid // 2, 2, PATCH).permute(0, 2, 5, 3, 6, 1, 4, 7)
         x = x.reshape(n * grid * grid, 3, 1, PATCH * PATCH).expand(-1, -1, 2, -1)
         return {"pixel_values": x.reshape(n * grid * grid, -1), "image_grid_thw": torch.tensor([[1, grid, grid]] * n)}
@@ -61,18 +65,16 @@ class SmolVLM(Chat):
 def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
     """Alibaba's Qwen3-VL: 2-D rotary positions in the tower, interleaved multimodal rotary positions.
 
-    Without deepstack, which would take an eighth of the weights to show the language model four patches again.
+    It has no deepstack, which would take an eighth of the weights to show the language model four patches again.
     """
-    tok = tokenizer(
-        CONTEXT,
-        image_token="<|image_pad|>",
-        video_token="<|video_pad|>",
-        vision_start_token="<|vision_start|>",
-        vision_end_token="<|vision_end|>",
-        **ROLES,
-    )
-    ids = {f"{name}_token_id": tok.convert_tokens_to_ids(getattr(tok, f"{name}_token")) for name in
-           ("image", "video", "vision_start", "vision_end")}  # fmt: skip
+    marks = {
+        "image_token": "<|image_pad|>",
+        "video_token": "<|video_pad|>",
+        "vision_start_token": "<|vision_start|>",
+        "vision_end_token": "<|vision_end|>",
+    }
+    tok = tokenizer(CONTEXT, marks | ROLES)
+    ids = tok.get_vocab()
     rope = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
     vision = {
         "depth": LAYERS,
@@ -85,7 +87,15 @@ def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
         "deepstack_visual_indexes": [],
     }
     text = text_settings(len(tok), head_dim=WIDTH // HEADS, rope_parameters=rope)
-    config = t.Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+    config = t.Qwen3VLConfig(
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
     model = t.Qwen3VLForConditionalGeneration(config)
     eyes = model.model.visual
     transplant(
@@ -121,15 +131,14 @@ def build_qwen3_vl(tower: dict[str, Tensor]) -> Chat:
 
 def build_internvl(tower: dict[str, Tensor]) -> Chat:
     """Shanghai AI Lab's InternVL: InternViT with layer scale, pixel shuffle, a Qwen2 language model."""
-    tok = tokenizer(
-        CONTEXT,
-        image_token="<IMG_CONTEXT>",
-        context_image_token="<IMG_CONTEXT>",
-        start_image_token="<img>",
-        end_image_token="</img>",
-        video_token="<video>",
-        **ROLES,
-    )
+    marks = {
+        "image_token": "<IMG_CONTEXT>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "video_token": "<video>",
+    }
+    tok = tokenizer(CONTEXT, marks | ROLES)
     count = (SIDE // PATCH // 2) ** 2
     vision = t.InternVLVisionConfig(
         **vision_settings(
@@ -139,7 +148,7 @@ def build_internvl(tower: dict[str, Tensor]) -> Chat:
     config = t.InternVLConfig(
         vision_config=vision,
         text_config=t.Qwen2Config(**text_settings(len(tok), tie_word_embeddings=True)),
-        image_token_id=tok.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_token_id=tok.get_vocab()["<IMG_CONTEXT>"],
         image_seq_length=count,
         tie_word_embeddings=True,
     )
@@ -172,20 +181,20 @@ def build_internvl(tower: dict[str, Tensor]) -> Chat:
 
 def build_smolvlm(tower: dict[str, Tensor]) -> Chat:
     """Hugging Face's SmolVLM: a SigLIP tower, pixel shuffle, a Llama language model."""
-    tok = tokenizer(
-        CONTEXT,
-        image_token="<image>",
-        fake_image_token="<fake_token_around_image>",
-        global_image_token="<global-img>",
-        end_of_utterance_token="<end_of_utterance>",
-        **ROLES,
-    )
+    marks = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>",
+    }
+    tok = tokenizer(CONTEXT, marks | ROLES)
     config = t.SmolVLMConfig(
         vision_config=vision_settings(),
         text_config=t.LlamaConfig(**text_settings(len(tok), tie_word_embeddings=True)),
-        image_token_id=tok.convert_tokens_to_ids("<image>"),
+        image_token_id=tok.get_vocab()["<image>"],
         scale_factor=2,
-        pad_token_id=0,
+        # The class takes this one from its further keyword arguments, which its signature does not name.
+        pad_token_id=0,  # pyright: ignore[reportCallIssue]
         tie_word_embeddings=True,
     )
     model = t.SmolVLMForConditionalGeneration(config)

@@ -20,20 +20,25 @@ from harness.pocket.scenes import SIDE, Scene, render
 from harness.pocket.teaching import lessons as lessons
 from harness.pocket.teaching.lessons import LANGUAGES, Lesson
 from harness.pocket.teaching.readers import AboutReader, naming_loss
+from harness.train.loop import Trainable
 
 from .chat import BUILDERS
 from .parts import tower_weights
 from .tower import WIDTH
 
 IGNORED = -100
+"""The target of a token that is not learned."""
 
 
 class _ChatLosses(nn.Module):
-    def __init__(self, model: nn.Module, cells: Sequence[int]) -> None:
+    """The model with its losses: on answers, on what image tokens show, and on what a question is about."""
+
+    def __init__(self, model: Any, cells: Sequence[int]) -> None:
+        """`model` is a chat model of transformers: its parts `model` and `lm_head` are in no type."""
         super().__init__()
         self.model = model
         self.cells = list(cells)
-        """Where the four image tokens stand in a row."""
+        """The places of the four image tokens in a row."""
         self.about = AboutReader(WIDTH)
 
     def forward(
@@ -50,7 +55,8 @@ class _ChatLosses(nn.Module):
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
         states = self.model.model(**inputs, attention_mask=mask, use_cache=False, output_hidden_states=True)
         hidden = states.last_hidden_state
-        # As they enter the language model, and as they leave it: what a token is must be readable from the first layer.
+        # Image tokens are read as they enter the language model and as they leave it: what one shows must be plain
+        # from the first layer on.
         shown = F.rms_norm(states.hidden_states[0][:, self.cells], hidden.shape[-1:])
         # Halfway the question has found its object; the layers that are left compare, count and answer.
         middle = states.hidden_states[len(states.hidden_states) // 2]
@@ -64,8 +70,8 @@ class _ChatLosses(nn.Module):
         }
 
 
-class ChatTraining:
-    """Trains one chat model (harness.train.loop.Trainable), beginning with the shared vision tower."""
+class ChatTraining(Trainable[_ChatLosses]):
+    """Trains one chat model, beginning with the shared vision tower."""
 
     def __init__(
         self,
@@ -108,8 +114,11 @@ class ChatTraining:
         return packed | self.chat.pictures(lessons.pixels([*scenes, *closeups]))
 
     def _pack(self, taught: Sequence[Sequence[Lesson]]) -> dict[str, Tensor]:
-        """Rows of prefix and lessons: ids, positions, targets, weights [b, n], mask bool [b, 1, n, n]; where each
-        question ends, `asked` [k, 2], and what it is `about` [k, 3]."""
+        """A row for each picture: the prefix with its image, and then its lessons.
+
+        Ids, positions, targets and weights are [b, n], the mask bool [b, 1, n, n]. `asked` [k, 2] says where the prompt
+        of each of the k lessons ends (row, column), and `about` [k, 3] what it is about (see `about_labels`).
+        """
         answer_mark = self.tokenizer.convert_tokens_to_ids("<|assistant|>")
         start = int(self.prefix_positions.max()) + 1
         rows = []
@@ -160,7 +169,7 @@ class ChatTraining:
         return lessons.mark(asked, answers)
 
     def answer(self, asked: Sequence[tuple[Scene, Lesson]], device: torch.device) -> list[str]:
-        """Greedy answers by the processor and `generate`: the very path that evaluation takes."""
+        """Greedy answers through the processor and `generate`, as evaluation gets them."""
         self.tokenizer.padding_side = "left"
         conversations: list[Any] = [
             [

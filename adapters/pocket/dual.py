@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.pocket.teaching.tokenizer import END, START
+from harness.store.files import write_json
 
 from .parts import layers_of, square, text_settings, tokenizer, transplant, vision_settings
 from .tower import HEADS, LAYERS, PATCH, SIDE, WIDTH
 
 CONTEXT = 48
-"""Tokens of text; the longest caption has 40."""
+"""How many tokens of text the models read; the longest caption has 40."""
 TEXT_LAYERS = 3
 
 
-class Dual:
-    """An untrained dual encoder: features of pixels [n, 3, 64, 64] in -1..1 and of texts, as [n, d], not normalised."""
+class Dual(ABC):
+    """An untrained dual encoder. Its features of pixels [n, 3, 64, 64] in -1..1 and of texts are [n, d] and not
+    normalised."""
 
     sigmoid = False
-    """Trained with SigLIP's pairwise loss instead of CLIP's softmax."""
+    """Whether it is trained with SigLIP's pairwise loss instead of CLIP's softmax."""
 
     def __init__(self, model: Any, tok: Any) -> None:
         self.model, self.tokenizer = model, tok
@@ -45,8 +47,9 @@ class Dual:
         output = self.model.get_text_features(input_ids=ids, attention_mask=mask)
         return getattr(output, "pooler_output", output)
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
-        raise NotImplementedError
+        """Write the checkpoint that the family's adapter loads."""
 
 
 def _framed(tok: Any) -> Any:
@@ -60,14 +63,15 @@ def _framed(tok: Any) -> Any:
 
 
 def _calibrated(norm: torch.nn.LayerNorm, embeddings: Tensor) -> None:
-    """Make a norm that the tower was not trained with change as little as possible: scale and shift of its input."""
+    """Make a norm that the tower was not trained with change its input as little as possible: it gets the scale and the
+    shift of that input."""
     with torch.no_grad():
         norm.weight.fill_(float(embeddings.std(-1).mean()))
         norm.bias.fill_(float(embeddings.mean()))
 
 
 def _embeddings(tower: dict[str, Tensor]) -> Tensor:
-    """The tower's embeddings of plain noise, [64, 16, width]: for calibration only."""
+    """The tower's embeddings of plain noise, [64, 16, width], to calibrate norms with."""
     noise = torch.rand(64, 3, SIDE, SIDE) * 2 - 1
     patches = torch.nn.functional.conv2d(
         noise, tower["embeddings.patch_embedding.weight"], tower["embeddings.patch_embedding.bias"], stride=PATCH
@@ -121,7 +125,7 @@ class OpenClipDual(Dual):
         )
         with torch.no_grad():
             eyes.conv1.weight.copy_(tower["embeddings.patch_embedding.weight"])
-            # CLIP's patch embedding has no bias: it moves into the positions.
+            # CLIP's patch embedding has no bias, so the tower's moves into the positions.
             bias = tower["embeddings.patch_embedding.bias"]
             eyes.positional_embedding[1:].copy_(tower["embeddings.position_embedding.weight"] + bias)
             eyes.class_embedding.zero_()
@@ -149,7 +153,7 @@ class OpenClipDual(Dual):
     def save(self, folder: Path) -> None:
         preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
         config = {"model_cfg": self.settings, "preprocess_cfg": preprocess}
-        (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        write_json(folder / "open_clip_config.json", config)
         save_file(
             {k: v.contiguous() for k, v in self.model.state_dict().items()}, folder / "open_clip_model.safetensors"
         )
@@ -160,7 +164,7 @@ class ChineseClipDual(Dual):
     """OFA-Sys Chinese-CLIP (Alibaba): a CLIP tower and a BERT text encoder."""
 
     def __init__(self, tower: dict[str, Tensor]) -> None:
-        # BERT reads its first position as the whole text: START takes the place of [CLS].
+        # BERT reads its first position as the whole text, so START takes the place of [CLS].
         tok = _framed(tokenizer(CONTEXT))
         text = text_settings(
             len(tok),
@@ -186,7 +190,7 @@ class SiglipDual(Dual):
     sigmoid = True
 
     def __init__(self, tower: dict[str, Tensor]) -> None:
-        # As SigLIP's own: padding is text like any other, and no mask is made.
+        # As with SigLIP's own tokenizer, padding is text like any other, and no mask is made.
         tok = tokenizer(CONTEXT, masked=False)
         text = text_settings(
             len(tok),
@@ -200,7 +204,7 @@ class SiglipDual(Dual):
         super().__init__(t.SiglipModel(config), tok)
         transplant(self.model.vision_model, tower, {})
         with torch.no_grad():
-            # Where SigLIP begins (Zhai et al. 2023), so that the many negatives do not drown the first steps.
+            # SigLIP begins with these values (Zhai et al. 2023), lest the many negatives drown the first steps.
             self.model.logit_scale.fill_(math.log(10))
             self.model.logit_bias.fill_(-10)
 
@@ -220,7 +224,7 @@ class SiglipDual(Dual):
 
 
 def _transplant_clip(eyes: Any, tower: dict[str, Tensor]) -> None:
-    """The tower into a CLIP vision transformer of transformers."""
+    """Copy the tower into a CLIP vision transformer of transformers."""
     transplant(eyes, layers_of(tower), {})
     with torch.no_grad():
         eyes.embeddings.patch_embedding.weight.copy_(tower["embeddings.patch_embedding.weight"])
@@ -230,4 +234,9 @@ def _transplant_clip(eyes: Any, tower: dict[str, Tensor]) -> None:
     _calibrated(eyes.pre_layrnorm, _embeddings(tower))
 
 
-FAMILIES: dict[str, type[Dual]] = {"open_clip": OpenClipDual, "chinese_clip": ChineseClipDual, "siglip": SiglipDual}
+FAMILIES: dict[str, Callable[[dict[str, Tensor]], Dual]] = {
+    "open_clip": OpenClipDual,
+    "chinese_clip": ChineseClipDual,
+    "siglip": SiglipDual,
+}
+"""By family, what builds an untrained model from the weights of the tower."""

@@ -21,12 +21,16 @@ from harness.pocket.teaching import lessons as lessons
 from harness.pocket.teaching.lessons import LANGUAGES
 from harness.pocket.teaching.readers import VectorReader
 from harness.pocket.text import caption
+from harness.records import Language
+from harness.train.loop import Trainable
 
 from .dual import FAMILIES, Dual
 from .parts import tower_weights
 
 
 class _DualLosses(nn.Module):
+    """The model with its losses: of matching pictures with captions, and of telling the objects back."""
+
     def __init__(self, dual: Dual, width: int) -> None:
         super().__init__()
         self.dual = dual
@@ -52,7 +56,8 @@ class _DualLosses(nn.Module):
 
 
 def foil(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with the kinds or the colours of two of its objects exchanged: right words, wrong binding."""
+    """The scene with the kinds or the colours of two of its objects exchanged, so that the words of its caption are
+    right and their binding is wrong."""
     first, second = rng.choice(len(scene.objects), 2, replace=False)
     a, b = scene.objects[first], scene.objects[second]
     things = list(scene.objects)
@@ -63,8 +68,8 @@ def foil(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, objects=tuple(things))
 
 
-class DualTraining:
-    """Trains one dual encoder (harness.train.loop.Trainable), beginning with the shared vision tower."""
+class DualTraining(Trainable[_DualLosses]):
+    """Trains one dual encoder, beginning with the shared vision tower."""
 
     def __init__(self, tower: Path, family: str, scenes: int = 48, closeups: int = 16, foils: int = 24) -> None:
         self.dual = FAMILIES[family](tower_weights(tower))
@@ -76,7 +81,7 @@ class DualTraining:
     def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:
         scenes = lessons.draw_scenes(rng, self.scenes)
         closeups = lessons.draw_scenes(rng, self.closeups, "closeups")
-        languages = [LANGUAGES[int(k)] for k in rng.integers(0, 2, len(scenes) + len(closeups))]
+        languages: list[Language] = [LANGUAGES[int(k)] for k in rng.integers(0, 2, len(scenes) + len(closeups))]
         texts = [caption(scene, language) for scene, language in zip(scenes, languages, strict=False)]
         for scene, language in zip(closeups, languages[len(scenes) :], strict=True):
             texts.append((caption if rng.random() < 0.4 else lessons.label_text)(scene, language))

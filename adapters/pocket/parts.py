@@ -24,11 +24,12 @@ def _corpus() -> tuple[str, ...]:
     return (*texts, *map(normalise, texts))
 
 
-def tokenizer(context: int, masked: bool = True, **named: str) -> PreTrainedTokenizerFast:
+def tokenizer(context: int, named: Mapping[str, str] | None = None, *, masked: bool = True) -> PreTrainedTokenizerFast:
     """The shared tokenizer; `named` special tokens become attributes such as `image_token`, and survive saving.
 
     `masked` is False for a family whose tokenizer makes no attention mask.
     """
+    named = dict(named or {})
     return PreTrainedTokenizerFast(
         tokenizer_object=build_tokenizer(_corpus(), special=named.values()),
         pad_token=PAD,
@@ -43,7 +44,7 @@ def tokenizer(context: int, masked: bool = True, **named: str) -> PreTrainedToke
 
 
 def vision_settings(**more: Any) -> dict[str, Any]:
-    """A vision config like the tower's."""
+    """Arguments of a vision config like the tower's."""
     return {
         "hidden_size": WIDTH,
         "intermediate_size": 4 * WIDTH,
@@ -58,7 +59,7 @@ def vision_settings(**more: Any) -> dict[str, Any]:
 
 
 def text_settings(vocabulary: int, **more: Any) -> dict[str, Any]:
-    """A small language model or text encoder."""
+    """Arguments of the config of a small language model or text encoder."""
     return {
         "vocab_size": vocabulary,
         "hidden_size": WIDTH,
@@ -75,7 +76,7 @@ def text_settings(vocabulary: int, **more: Any) -> dict[str, Any]:
 
 
 def square(**more: Any) -> dict[str, Any]:
-    """An image processor that squeezes to the tower's square and scales to -1..1, as the tower was trained."""
+    """Arguments of an image processor that squeezes to the tower's square and scales to -1..1, as the tower learned."""
     return {"size": {"height": SIDE, "width": SIDE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, **more}
 
 
@@ -85,7 +86,7 @@ def tower_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def transplant(module: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, str], stacked: str = "") -> None:
-    """Copy tower `weights` into `module`. `names` maps pieces of tower names to the family's, None leaves a tensor out.
+    """Copy the tower's `weights` into `module`. `names` maps pieces of the tower's names to the family's.
 
     `stacked` is the family's piece for self_attn.{q,k,v}_proj where it keeps the three in one. Raises KeyError for a
     name that the module does not have.
@@ -107,5 +108,5 @@ def transplant(module: nn.Module, weights: Mapping[str, Tensor], names: Mapping[
 
 
 def layers_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Only the tower's Transformer layers, without embeddings and last norm."""
+    """The weights of the tower's Transformer layers alone, without embeddings and last norm."""
     return {k: v for k, v in weights.items() if k.startswith("encoder.layers.")}

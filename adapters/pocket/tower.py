@@ -1,7 +1,7 @@
-"""The vision tower that the pocket models share: a plain pre-norm ViT, trained once on dense labels.
+"""The vision tower that the pocket models begin with: a plain pre-norm ViT, trained once on dense labels.
 
 CLIP, SigLIP, BLIP, InternVL, SmolVLM and Qwen-VL all have such a tower at heart, each with small additions. Here it is
-a SigLIP vision model; `adapters/pocket/transplant.py` copies it into the others before their own training.
+a SigLIP vision model; `transplant` in `parts` copies it into the others before their own training.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from harness.pocket.teaching.lessons import dense_labels, draw_scenes, examination, pixels
 from harness.pocket.teaching.readers import GridReader, read_accuracy
+from harness.train.loop import Trainable
 
 SIDE, PATCH, WIDTH, LAYERS, HEADS = 64, 16, 128, 6, 4
+"""Pixels to a side of the picture and of a patch, channels of a token, and how many layers and heads there are."""
 
 
 def build() -> SiglipVisionModel:
@@ -37,6 +39,8 @@ def build() -> SiglipVisionModel:
 
 
 class _Reading(nn.Module):
+    """The tower with a reader that tells the dense labels from its tokens."""
+
     def __init__(self) -> None:
         super().__init__()
         self.tower = build()
@@ -46,8 +50,8 @@ class _Reading(nn.Module):
         return {"dense": self.reader(self.tower(pixels).last_hidden_state, labels)}
 
 
-class Tower:
-    """Trains the tower (harness.train.loop.Trainable)."""
+class Tower(Trainable[_Reading]):
+    """Trains the tower."""
 
     def __init__(self, scenes: int = 48, closeups: int = 16) -> None:
         self.scenes, self.closeups = scenes, closeups

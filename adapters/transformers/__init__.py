@@ -1,4 +1,4 @@
-"""Models that are loaded through transformers, a file for each way of asking them, and the settings that they share."""
+"""Models that transformers loads: a file for each way of asking them, and here the settings that they share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from harness.config.specs import MISSING, ModelSpec
 
 @dataclass
 class TransformersSpec(ModelSpec):
-    """Any family loaded through transformers."""
+    """Settings of a model of any family that transformers loads."""
 
     checkpoint: str = MISSING
     attention: str = "sdpa"
-    """attn_implementation; "eager" where a family has no other."""
+    """The attn_implementation of transformers: "sdpa", or "eager" for a family that has no other."""
     compile: bool = False
-    """torch.compile: slower to begin with, faster afterwards; answers may differ in their last digits."""
+    """Whether torch.compile is used: the first batches take longer, later ones less, and answers may differ in their
+    last digits."""
     processor: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of AutoProcessor.from_pretrained, such as {min_pixels: 3136}."""

@@ -29,7 +29,7 @@ Tensors = dict[str, Any]
 
 
 class TransformersAdapter(Adapter):
-    """Loads a processor and a model; families add what they do with them."""
+    """Loads a processor and a model; families add what is done with them."""
 
     spec: TransformersSpec
     imports = (
@@ -57,7 +57,8 @@ class TransformersAdapter(Adapter):
         self.processor, self.model = self._read(folder)
         self.model.eval()
         if self.spec.compile:
-            for part in self.model.children():  # and not the whole: `generate` and the towers' features call the parts
+            # `generate` and the features of the towers call the parts, so compiling the whole would miss them.
+            for part in self.model.children():
                 part.compile(dynamic=True)
 
     def close(self) -> None:
@@ -101,7 +102,8 @@ class TransformersAdapter(Adapter):
         return getattr(transformers, self.auto_class)
 
     def to_host(self, tensors: Mapping[str, Any]) -> Tensors:
-        """Floating tensors in the model's dtype, pinned where the device is a GPU; None values left out."""
+        """The tensors, floating ones in the model's dtype, in pinned memory where the device is a GPU; what is None is
+        left out."""
         import torch
 
         host = {}
@@ -114,7 +116,7 @@ class TransformersAdapter(Adapter):
         return host
 
     def to_device(self, tensors: Mapping[str, Any]) -> Tensors:
-        """Copies on the device, not waited for."""
+        """Copies on the device, for which the host does not wait."""
         import torch
 
         return {
@@ -138,7 +140,8 @@ def one_image_each(requests: Sequence[Request], family: str) -> list[Image]:
 def context_length(tokenizer: Any, model: Any) -> int | None:
     """How many tokens of text the model takes: the tokenizer's limit or the number of positions, whichever is less.
 
-    None where neither is known. RoBERTa-like encoders count positions from behind the padding token: so many fewer.
+    None where neither is known. RoBERTa-like encoders count positions from behind the id of padding, and have so many
+    positions fewer.
     """
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
     if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):

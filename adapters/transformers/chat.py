@@ -40,7 +40,7 @@ class Prompts:
     lengths: tuple[int, int]
     """The fewest and the most tokens of an answer."""
     choices: list[list[list[int]]]
-    """By request and choice: the choice's token ids; empty for `generate`."""
+    """The token ids of each choice of each request; empty for `generate`."""
 
 
 class ChatModel(TransformersAdapter):
@@ -59,7 +59,8 @@ class ChatModel(TransformersAdapter):
         if not getattr(self.processor, "chat_template", None):
             raise UserError(
                 f"{self.spec.checkpoint} has no chat template, so it cannot be asked as a chat model. "
-                "Instruction-tuned variants have one; bare prompts are for adapters/transformers/prompted.py."
+                "Instruction-tuned variants have one; a model that takes a bare prompt is served by _target_ "
+                "harness.adapters.transformers.prompted.Prompted."
             )
         self.tokenizer = self.processor.tokenizer
         # An answer follows its prompt in every row. A tokenizer does not save this, so it is set after loading.
@@ -107,7 +108,7 @@ class ChatModel(TransformersAdapter):
         return extractor.sampling_rate
 
     def generate(self, inputs: Prompts) -> list[Answer]:
-        """Greedy answers, the prompt cut off."""
+        """Greedy answers, without the prompt that `generate` repeats."""
         tensors = self.to_device(inputs.tensors)
         width = tensors["input_ids"].shape[1]
         rows = generate_greedily(plain_generate(self.model), tensors, inputs.lengths, self.clock)[:, width:]
@@ -118,13 +119,13 @@ class ChatModel(TransformersAdapter):
             return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, received, strict=True)]
 
     def rank(self, inputs: Prompts) -> list[np.ndarray]:
-        """Mean log-likelihood of each choice's tokens as the beginning of the answer."""
+        """The mean log-likelihood of each choice's tokens as the answer's beginning: n arrays, float32 [choices]."""
         tensors = self.to_device(inputs.tensors)
         return choice_likelihoods(self.model, tensors, inputs.choices, self.clock)
 
 
 class QwenOmni(ChatModel):
-    """Qwen2.5-Omni: sees and hears. Only its thinker, which writes, is loaded; its talker would speak the answers."""
+    """Qwen2.5-Omni, which sees and hears. Its thinker, which writes, is loaded; its talker, which speaks, is not."""
 
     def __init__(self, spec: TransformersSpec, template: Mapping[str, Any] | None = None) -> None:
         super().__init__(spec, template)
@@ -135,6 +136,9 @@ class OneByOne(ChatModel):
     """A chat model whose answers depend on the batch, run one request at a time within each batch.
 
     HunYuan-VL is one: it numbers the images of a whole batch through, and that number enters their positions.
+
+    What it prepares is of another type than its base class's, and only its own methods are given it: hence the comments
+    for the type checker.
     """
 
     def prepare(self, requests: Sequence[Request], route: Route) -> list[Prompts]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -5,6 +5,12 @@ alike, so these are replaced by plain greedy decoding and only the special token
 
 Choices are scored by forcing each one through `generate` behind the prompt: the prompt and its images are computed once
 and their key-value cache is repeated for the choices, which costs a few decoding steps instead of a prefill a choice.
+
+Shapes are written with these letters:
+
+    n        prompts, or rows of the cache where each stands for a choice
+    length   tokens of a prompt, or of what was generated
+    steps    tokens of the longest choice without its first, which the prefill has scored already
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from harness.records import Request
 
 ROWS = 256
-"""Choices scored at a time; bounds the memory of repeated caches."""
+"""How many choices are scored at a time; it bounds the memory of the repeated caches."""
 _KEPT = (
     "bos_token_id",
     "eos_token_id",
@@ -34,6 +40,7 @@ _KEPT = (
     "suppress_tokens",
     "bad_words_ids",
 )
+"""The settings of a checkpoint that say which tokens there are, and not how to choose among them."""
 
 
 def use_greedy_decoding(model: Any, pad_token_id: int | None) -> None:
@@ -51,8 +58,11 @@ def use_greedy_decoding(model: Any, pad_token_id: int | None) -> None:
 
 
 class _Phases:
-    """A logits processor that changes nothing: its first call ends the phase "prefill" and begins "decode", and each
-    call stamps a token, on CUDA without waiting for it."""
+    """A logits processor that changes nothing and tells the clock how far generation is.
+
+    `generate` calls it once for each token: the first call ends the phase "prefill" and begins "decode", and every call
+    stamps a token. On CUDA it does not wait for the token.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -80,7 +90,7 @@ def generate_greedily(
 ) -> torch.Tensor:
     """Token ids int64 [n, length] as a model's `generate` returns them (some families repeat the prompt).
 
-    `lengths`: the fewest and the most tokens of an answer.
+    `lengths` are the fewest and the most tokens of an answer.
     """
     import torch
 
@@ -95,17 +105,23 @@ def answer_lengths(requests: Sequence[Request]) -> tuple[int, int]:
 
 
 def plain_generate(model: Any) -> Callable[..., Any]:
-    """The library's `generate` for `model`, without its class's own wrapper (Janus's drops logits processors)."""
+    """The library's own `generate` for `model`: the wrapper that a family may have drops logits processors (Janus)."""
     from functools import partial
 
     from transformers import GenerationMixin
 
+    # The library says that its `self` is a whole model, which the mixin alone is not.
     function: Callable[..., Any] = GenerationMixin.generate  # pyright: ignore[reportAttributeAccessIssue]
     return partial(function, model)
 
 
 def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[int]:
-    """Tokens of each generated row [n, length], the `stop` that ended it included, padding behind it not."""
+    """How many tokens each of `rows` [n, length] has up to the `stop` that ended it, which counts; padding does not.
+
+    >>> import torch
+    >>> count_tokens(torch.tensor([[5, 6, 2, 0], [5, 6, 7, 8]]), stop=2)
+    [3, 4]
+    """
     stops = {stop} if isinstance(stop, int) else set(stop or ())
     return [next((i + 1 for i, token in enumerate(row) if token in stops), len(row)) for row in rows.tolist()]
 
@@ -121,15 +137,17 @@ def choice_tokens(tokenizer: Any, choices: Sequence[str]) -> list[list[int]]:
 def choice_likelihoods(
     model: Any, tensors: dict[str, Any], choices: Sequence[Sequence[Sequence[int]]], clock: Clock
 ) -> list[np.ndarray]:
-    """For each of n prompts and each of its choices (token ids), the mean log-likelihood of the choice's tokens.
+    """The mean log-likelihood of each choice's tokens behind its prompt: n arrays, float32, one value for each choice.
 
-    `tensors` hold the left-padded prompts (`input_ids`, `attention_mask`, pixels). Returns n arrays, float32.
+    `tensors` hold the n left-padded prompts (`input_ids`, `attention_mask`, pixels), and `choices` the token ids of
+    each choice of each prompt.
     """
     import numpy as np
     import torch
 
     generate = plain_generate(model)
     flat = [(row, tokens) for row, tokens_of_row in enumerate(choices) for tokens in tokens_of_row]
+    # The prefill gives the likelihood of every first token, and the cache of the prompts.
     with torch.no_grad(), clock.phase("prefill"):
         first = generate(**tensors, max_new_tokens=1, return_dict_in_generate=True, output_logits=True)
         logs = torch.log_softmax(first.logits[0].float(), dim=-1)
@@ -139,6 +157,7 @@ def choice_likelihoods(
         longer = [i for i, (_, tokens) in enumerate(flat) if len(tokens) > 1]
         for start in range(0, len(longer), ROWS):
             part = longer[start : start + ROWS]
+            # Reordering changes the cache in place, so all parts but the last work on a copy.
             cache = first.past_key_values
             cache = cache if start + ROWS >= len(longer) else copy.deepcopy(cache)
             cache.reorder_cache(rows[part])
@@ -152,7 +171,8 @@ def choice_likelihoods(
 
 @contextmanager
 def _rope_deltas(model: Any, rows: torch.Tensor) -> Iterator[None]:
-    """Families with multimodal rotary positions keep an offset for each row beside the cache: repeat it likewise."""
+    """Repeat, as the cache is repeated, the offset of each row that families with multimodal rotary positions keep
+    beside it; afterwards the offsets are as before."""
     kept = [(part, part.rope_deltas) for part in model.modules() if getattr(part, "rope_deltas", None) is not None]
     for part, deltas in kept:
         part.rope_deltas = deltas[rows]
@@ -168,31 +188,40 @@ def _continued(
 ) -> torch.Tensor:
     """The summed log-likelihood float32 [n] of every token but the first of each choice, behind the cached prompts.
 
-    `mask` [n, length] is that of the prompts.
+    `mask` [n, length] is that of the prompts, and `choices` has a choice of at least two tokens for each row.
     """
     import torch
 
-    steps = max(map(len, choices)) - 1
-    tails = [[*tokens[1:], *[tokens[-1]] * (steps - len(tokens) + 1)] for tokens in choices]
-    wanted = torch.tensor(tails, device=mask.device)
-    counted = torch.tensor([[i < len(tokens) - 1 for i in range(steps)] for tokens in choices], device=mask.device)
+    wanted, counted = _tails(choices)
     heads = torch.tensor([tokens[:1] for tokens in choices], device=mask.device)
-    force = _Force(wanted, counted)
+    force = _Force(torch.tensor(wanted, device=mask.device), torch.tensor(counted, device=mask.device))
     generate(
         input_ids=heads,
         attention_mask=torch.cat([mask, torch.ones_like(heads, dtype=mask.dtype)], dim=1),
         past_key_values=cache,
-        max_new_tokens=steps,
+        max_new_tokens=len(wanted[0]),
         logits_processor=[force],
     )
     return force.totals
 
 
-class _Force:
-    """A logits processor that lets row i continue only with `wanted[i]` and sums the likelihood of what is `counted`.
+def _tails(choices: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[bool]]]:
+    """What follows the first token of each choice, and which of it counts, both [n, steps].
 
-    Both are [n, steps]; a row whose choice is shorter repeats its last token, which is not counted.
+    A choice that is shorter than the longest repeats its last token, and the repetitions do not count:
+
+    >>> _tails([[5, 6, 7], [8, 9]])
+    ([[6, 7], [9, 9]], [[True, True], [True, False]])
     """
+    steps = max(map(len, choices)) - 1
+    wanted = [[*tokens[1:], *[tokens[-1]] * (steps - len(tokens) + 1)] for tokens in choices]
+    counted = [[i < len(tokens) - 1 for i in range(steps)] for tokens in choices]
+    return wanted, counted
+
+
+class _Force:
+    """A logits processor that lets row i continue with `wanted[i]` alone and sums the log-likelihood of what is
+    `counted` into `totals` float32 [n]; both are [n, steps]."""
 
     def __init__(self, wanted: torch.Tensor, counted: torch.Tensor) -> None:
         import torch

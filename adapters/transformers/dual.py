@@ -1,4 +1,4 @@
-"""Dual encoders of transformers: CLIP, Chinese-CLIP, SigLIP, SigLIP 2, AltCLIP, MetaCLIP 2, and CLAP for sound."""
+"""Dual encoders that transformers loads: CLIP, Chinese-CLIP, SigLIP, SigLIP 2, AltCLIP, MetaCLIP 2; CLAP for sound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TransformersDual(DualEncoder, TransformersAdapter):
-    """Text and image; texts longer than the model's context are cut off at its end."""
+    """Embeds a text or an image; a text that is longer than the model's context is cut off at its end."""
 
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
@@ -52,8 +52,8 @@ class TransformersDual(DualEncoder, TransformersAdapter):
 
 
 class Clap(TransformersDual):
-    """Text and sound. Of a clip longer than the model's window the first window is heard: the feature extractor would
-    cut a random one, and an answer must not depend on chance."""
+    """Embeds a text or a sound. A clip that is longer than the model's window is cut off at its end: the feature
+    extractor would cut out a random window, and an answer must not depend on chance."""
 
     encodes = ("text", "audio")
 
@@ -66,6 +66,6 @@ class Clap(TransformersDual):
         sounds = in_parallel(lambda part: open_audio(part, extractor.sampling_rate), parts)
         clips = [sound[: extractor.nb_max_samples] for sound in sounds]
         inputs = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-        # Set for a random clip of the batch by the extractor of "fused" checkpoints, though none is longer here.
+        # The extractor of "fused" checkpoints marks a random clip of the batch as longer, though none is.
         inputs["is_longer"] = inputs["is_longer"] & False
         return self.to_host(inputs)

@@ -30,11 +30,11 @@ class Questions:
 
     tensors: Tensors
     choices: list[list[int | None]]
-    """By request and choice: the label's index, None where the model has no such label."""
+    """For each choice of each request the index of its label, or None where the model has no such label."""
 
 
 class LabelAnswers(TransformersAdapter):
-    """ViltForQuestionAnswering and others of its shape: image and question in, logits over `config.id2label` out."""
+    """ViltForQuestionAnswering and others like it: image and question in, logits over `config.id2label` out."""
 
     auto_class = "AutoModelForVisualQuestionAnswering"
     needs = ("image",)
@@ -51,8 +51,8 @@ class LabelAnswers(TransformersAdapter):
         choices = [[self.index.get(_plain(c)) for c in r.choices] for r in requests] if route == "rank" else []
         for request, known in zip(requests, choices, strict=False):
             if not any(index is not None for index in known):
-                shown = ", ".join(request.choices[:5])
-                raise SampleError(f"{self.spec.checkpoint} has none of the choices ({shown} …) among its labels.")
+                shown = ", ".join(request.choices[:5]) + (", …" if len(request.choices) > 5 else "")
+                raise SampleError(f"{self.spec.checkpoint} has none of the choices ({shown}) among its labels.")
         tensors = self.processor(
             images=images,
             text=[r.text for r in requests],
@@ -70,7 +70,8 @@ class LabelAnswers(TransformersAdapter):
         return [Answer(self.labels[i], tokens_in=n) for i, n in zip(best, sent, strict=True)]
 
     def rank(self, inputs: Questions) -> list[np.ndarray]:
-        """The log-likelihood of each choice's label; `UNKNOWN` for a choice that is no label of the model."""
+        """The log-likelihood of each choice's label, or `UNKNOWN` where the model has no such label: n arrays, float32
+        [choices]."""
         import numpy as np
 
         logs = self._log_likelihoods(inputs).cpu().numpy()

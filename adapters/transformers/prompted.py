@@ -40,9 +40,10 @@ class Group:
     """Requests that run together."""
 
     rows: list[int]
+    """Where they stand in the batch."""
     tensors: Tensors
     choices: list[list[list[int]]] = field(default_factory=list)
-    """By request and choice: the choice's token ids; empty for `generate`."""
+    """The token ids of each choice of each request; empty for `generate`."""
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Prompts:
     """A prepared batch."""
 
     n: int
+    """How many requests there are."""
     groups: list[Group]
     lengths: tuple[int, int]
     """The fewest and the most tokens of an answer."""
@@ -60,6 +62,7 @@ class Prompted(TransformersAdapter):
 
     needs = ("image",)
     unpadded = False
+    """Whether the model attends to padding, so that only prompts of equal length may share a batch."""
 
     def model_class(self, folder: Path, arguments: Mapping[str, Any]) -> Any:
         """The architecture that the checkpoint names: one family may caption or answer, and only this tells which."""
@@ -137,7 +140,7 @@ class PromptedDecoder(Prompted):
     """One decoder reads image, prompt and answer, so that it also ranks choices as continuations of the prompt."""
 
     def rank(self, inputs: Prompts) -> list[np.ndarray]:
-        """Mean log-likelihood of each choice's tokens behind the prompt."""
+        """The mean log-likelihood of each choice's tokens behind the prompt: n arrays, float32 [choices]."""
         import numpy as np
 
         scores: list[np.ndarray] = [np.empty(0)] * inputs.n
@@ -150,20 +153,20 @@ class PromptedDecoder(Prompted):
 
 
 class PaliGemma(PromptedDecoder):
-    """PaliGemma: its processor wants the image's place marked in the text."""
+    """PaliGemma, whose processor wants the place of the image marked in the text."""
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         return super().encode(images, [self.processor.image_token + prompt for prompt in prompts])
 
 
 class Kosmos2(Prompted):
-    """Kosmos-2, with prompts of equal length run together."""
+    """Kosmos-2, which counts padding as positions."""
 
     unpadded = True
 
 
 class Git(PromptedDecoder):
-    """GIT: [CLS] and the question without an end mark, which it continues with the answer."""
+    """GIT, which continues [CLS] and the question, without an end mark, with the answer."""
 
     def load(self, device: str, clock: Clock) -> None:
         import transformers
@@ -181,7 +184,7 @@ class Git(PromptedDecoder):
 
 
 class Blip(Prompted):
-    """BLIP for captions (continues a prompt, mostly the empty one) or for questions (an encoder reads them)."""
+    """BLIP, for captions (it continues a prompt, mostly the empty one) or for questions (an encoder reads them)."""
 
     unpadded = True
 
@@ -199,7 +202,7 @@ class Blip(Prompted):
 
 
 def _decoder(model: Any) -> Any:
-    """The part of a model that writes, to which the `generate` of some families hands over; else the model."""
+    """The part of a model that writes, where the family's own `generate` hands over to it; otherwise the model."""
     parts = ("language_model", "text_model", "text_decoder") if "generate" in vars(type(model)) else ()
     return next((getattr(model, part) for part in parts if hasattr(model, part)), model)
 

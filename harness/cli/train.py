@@ -36,11 +36,13 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         show_config(spec)
         return 0
-    from harness.targets import import_from
+    from harness.targets import import_from, rename_targets
     from harness.train.recipes import Recipes, publish
 
     if arguments.config_dir is not None:
         import_from(arguments.config_dir)
+    for line in rename_targets(spec.recipes.values()):
+        print(line, file=sys.stderr)
     recipes = Recipes(spec, named)
     recipes.check()
     for name in named:

@@ -24,7 +24,7 @@ from harness.records import CellGroup, Route
 from harness.run.fingerprint import fingerprint
 from harness.run.items import Items, items_of
 from harness.run.messages import CellJob, Job
-from harness.targets import current_target, load_class
+from harness.targets import load_class, rename_targets
 from harness.task import Scoring, Task, make_task
 
 BATCH = {"cpu": 32, "mps": 32, "cuda": 64}
@@ -108,7 +108,7 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
         raise UserError("No model is selected. model=all takes every model on this machine.")
     device = machine.pick_device(run.device)
     plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus), objects=dict(objects or {}))
-    _rename_targets(plan)
+    plan.remarks += rename_targets([*run.models.values(), *run.tasks.values()])
     plan.run.models = dict(_at_hand(plan, from_sets))
     if not plan.run.models:
         raise UserError("None of the models asked for is on this machine. `harness list models` says which would be.")
@@ -132,15 +132,6 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
                 )
             )
     return plan
-
-
-def _rename_targets(plan: Plan) -> None:
-    """Give targets of our own the names that they have today, with a line to tell for each that had another."""
-    for spec in (*plan.run.models.values(), *plan.run.tasks.values()):
-        now = current_target(spec._target_)
-        if now != spec._target_:
-            plan.remarks.append(f"_target_ {spec._target_} is now {now}; please write it so.")
-            spec._target_ = now
 
 
 def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, ModelSpec]]:

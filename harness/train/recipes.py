@@ -8,13 +8,10 @@ weights, in fp16, and its curves under `results/training/`.
 
 from __future__ import annotations
 
-import ast
-import importlib
-import importlib.util
 import json
+import math
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +20,9 @@ from typing import Any
 from harness.checkpoint import BUNDLED, folder_of
 from harness.config.specs import RecipeSpec, TrainingSpec, to_json
 from harness.errors import UserError, nearest
+from harness.store.files import replacing, replacing_folder, write_json
+from harness.targets import constructor_arguments, current_target, load_class
+from harness.train.loop import Outcome, Trainable, train
 
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = ROOT / "results" / "training"
@@ -38,7 +38,10 @@ class Recipes:
     def check(self) -> None:
         """Raises UserError where a class, or an argument that it is given, does not exist; imports none of them."""
         for name, recipe in self.spec.recipes.items():
-            known = arguments_of(name, recipe._target_)
+            try:
+                known = constructor_arguments(recipe._target_)
+            except UserError as error:
+                raise UserError(f"Recipe {name}: {error}") from error
             for key in (*recipe.options, *recipe.needs):
                 if known is not None and key not in known:
                     kind = "options" if key in recipe.options else "needs"
@@ -55,6 +58,7 @@ class Recipes:
         Raises UserError when its folder holds a run with other settings.
         """
         recipe: RecipeSpec = self.spec.recipes[name]
+        taught = _trainable_class(name, recipe._target_)  # before the hours that what it needs may take
         needed: dict[str, Any] = {}
         for argument, other in recipe.needs.items():
             if other in self.spec.recipes:
@@ -69,30 +73,30 @@ class Recipes:
         _same_recipe(folder, to_json(recipe))
         if (folder / "outcome.json").exists():
             return True
-        return self._carry_out(name, recipe, recipe.options | needed, folder)
+        outcome = self._carry_out(name, recipe, taught, recipe.options | needed, folder)
+        if outcome.complete:
+            # JSON has no word for a score that is not a number.
+            best = {score: value if math.isfinite(value) else None for score, value in outcome.best.items()}
+            write_json(folder / "outcome.json", {"step": outcome.step, "best": best})
+        return outcome.complete
 
-    def _carry_out(self, name: str, recipe: RecipeSpec, arguments: Mapping[str, Any], folder: Path) -> bool:
+    def _carry_out(
+        self, name: str, recipe: RecipeSpec, taught: type[Trainable], arguments: Mapping[str, Any], folder: Path
+    ) -> Outcome:
         import torch
         from accelerate.utils import set_seed
-
-        from harness.train.loop import train
 
         set_seed(recipe.schedule.seed)
         if self.spec.device == "cpu" and "OMP_NUM_THREADS" in os.environ:
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         print(f"{name}: training in {folder}", flush=True)
-        module, _, attribute = recipe._target_.rpartition(".")
         try:
-            trainable = getattr(importlib.import_module(module), attribute)(**arguments)
+            trainable = taught(**arguments)
         except TypeError as error:
             if "argument" not in str(error):
                 raise
             raise UserError(f"Recipe {name}: {error}. Its options are arguments of {recipe._target_}.") from error
-        outcome = train(trainable, recipe.schedule, folder, device=self.spec.device)
-        if outcome.complete:
-            text = json.dumps({"step": outcome.step, "best": outcome.best}, indent=1) + "\n"
-            (folder / "outcome.json").write_text(text)
-        return outcome.complete
+        return train(trainable, recipe.schedule, folder, device=self.spec.device)
 
 
 def work_folder() -> Path:
@@ -100,28 +104,19 @@ def work_folder() -> Path:
     return Path(os.environ.get("HARNESS_CACHE") or Path.home() / ".cache" / "harness") / "training"
 
 
-def arguments_of(name: str, target: str) -> set[str] | None:
-    """What the constructor of a recipe's class takes, read from its source so that a slip costs no import of torch.
-
-    None where it takes anything (**), or inherits its constructor. Raises UserError where there is no such class.
-    """
-    module, _, attribute = target.rpartition(".")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+def _trainable_class(name: str, target: str) -> type[Trainable]:
+    """The class that a recipe names; whatever goes wrong in importing someone's module is told as such."""
     try:
-        found = importlib.util.find_spec(module) if module else None
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
-        raise UserError(f"Recipe {name}: _target_ {target}: there is no module '{module}'. Is it on PYTHONPATH?")
-    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if attribute not in classes:
-        raise UserError(f"Recipe {name}: {module} has no class '{attribute}'. {nearest(attribute, classes)}")
-    made = [n for n in classes[attribute].body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-    if not made or made[0].args.kwarg:
-        return None
-    return {argument.arg for argument in (*made[0].args.args[1:], *made[0].args.kwonlyargs)}
+        found = load_class(target, Trainable)
+    except UserError as error:
+        raise UserError(f"Recipe {name}: {error}") from error
+    except Exception as error:
+        raise UserError(
+            f"Recipe {name}: _target_ {target} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if lacking := sorted(found.__abstractmethods__):
+        raise UserError(f"Recipe {name}: _target_ {target} has no {' and no '.join(lacking)}, which a Trainable needs.")
+    return found
 
 
 def _checkpoint(name: str, argument: str, place: str) -> Path:
@@ -135,16 +130,17 @@ def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     """Note in `folder` what is trained there; raises UserError where it is something else."""
     note = folder / "recipe.json"
     if not note.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(recipe, indent=1) + "\n")
+        write_json(note, recipe)
         return
-    before = _flat(json.loads(note.read_text()))
+    noted = json.loads(note.read_text())
+    # A run that was begun under a former name of its class goes on.
+    before = _flat(noted | {"_target_": current_target(noted["_target_"])})
     now = _flat(recipe)
     differ = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if differ:
         raise UserError(
-            f"{folder} holds a run with another {', '.join(differ)}. Give the same settings to go on with it, or "
-            "another work_dir=DIR to begin anew."
+            f"{folder} holds a run with another {' and another '.join(differ)}. Give the same settings to "
+            "go on with it, or another work_dir=DIR to begin anew."
         )
 
 
@@ -160,15 +156,15 @@ def publish(name: str, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    target = BUNDLED / name
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(folder / "best", target)
-    for path in target.glob("*.safetensors"):
-        half = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
-        save_file(half, path, metadata={"format": "pt"})
-        path.chmod(0o644)
-    kept = CURVES / name
-    kept.mkdir(parents=True, exist_ok=True)
-    for file in ("curves.csv", "curves.png", "outcome.json"):
-        shutil.copy(folder / file, kept / file)
-    (kept / "command.txt").write_text(f"OMP_NUM_THREADS=1 harness train model={name} device=cpu --publish\n")
+    with replacing_folder(BUNDLED / name) as fresh:
+        shutil.copytree(folder / "best", fresh, dirs_exist_ok=True)
+        for path in fresh.glob("*.safetensors"):
+            half = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
+            save_file(half, path, metadata={"format": "pt"})
+            path.chmod(0o644)
+    command = f"OMP_NUM_THREADS=1 harness train model={name} device=cpu --publish\n"
+    kept = {file: (folder / file).read_bytes() for file in ("curves.csv", "curves.png", "outcome.json")}
+    (CURVES / name).mkdir(parents=True, exist_ok=True)
+    for file, content in (kept | {"command.txt": command.encode()}).items():
+        with replacing(CURVES / name / file) as out:
+            out.write(content)

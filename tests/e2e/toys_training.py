@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from harness.train.loop import Trainable
+
 
 class _Loss(nn.Module):
     def __init__(self) -> None:
@@ -21,7 +23,7 @@ class _Loss(nn.Module):
         return {"square": (self.line(x) - y).square().mean()}
 
 
-class Line:
+class Line(Trainable[_Loss]):
     """A step takes at least `pause` seconds, so that a test can stop it in between."""
 
     def __init__(self, pause: float = 0.0) -> None:

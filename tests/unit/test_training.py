@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.config.specs import Schedule
 from harness.errors import UserError
-from harness.train.loop import Schedule, train
+from harness.train.loop import Trainable, train
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
 
 
-class Line:
+class Line(Trainable):
     """Fits y = 3x + noise through a dropout layer, so that the generator's state matters."""
 
     def __init__(self, pause: float = 0.0, at: dict[int, object] | None = None) -> None:
@@ -156,7 +159,7 @@ def test_a_run_that_diverges_says_so(tmp_path):
 
 
 @pytest.fixture
-def recipes(tmp_path, monkeypatch) -> Path:
+def recipes(tmp_path, monkeypatch) -> Iterator[Path]:
     """A user's own config folder with two recipes, the second of which needs the first."""
     from harness.train import recipes as module
 
@@ -177,7 +180,8 @@ def recipes(tmp_path, monkeypatch) -> Path:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(module, "BUNDLED", tmp_path / "weights")
     monkeypatch.setattr(module, "CURVES", tmp_path / "curves")
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("recipe_target", None)
 
 
 def trained(folder: Path, *words: str) -> int:
@@ -252,6 +256,60 @@ def test_a_slip_in_a_recipe_file_names_the_file(recipes, capsys):
     assert "recipe_target has no class 'Tought'. Did you mean 'Taught'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("subprocess.Popen", "Recipe first: _target_ subprocess.Popen: Popen is no"),
+        ("recipe_target.Half", "has no batch and no save, which a Trainable needs"),
+        ("broken_target.Taught", "_target_ broken_target.Taught cannot be imported: ZeroDivisionError"),
+        ("unfinished_target.Taught", "unfinished_target.py is not valid Python"),
+        ("nowhere.Taught", "Recipe first: _target_ nowhere.Taught: there is no module 'nowhere'"),
+        ("time.Taught", "time has no class 'Taught'"),
+    ],
+)
+def test_a_recipe_leads_to_a_trainable_and_to_nothing_else(recipes, capsys, target, message):
+    with (recipes / "recipe_target.py").open("a") as file:
+        file.write(
+            "from harness.train.loop import Trainable\n"
+            "class Half(Trainable):\n"
+            "    def validate(self, device):\n        return {'score': 0.0}\n"
+        )
+    (recipes / "broken_target.py").write_text("1 / 0\nclass Taught:\n    pass\n")
+    (recipes / "unfinished_target.py").write_text("class Taught(:\n")
+    path = recipes / "conf" / "train" / "first.yaml"
+    path.write_text(path.read_text().replace("recipe_target.Taught", target))
+    assert trained(recipes, "model=second") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not (recipes / "work").exists()
+
+
+def test_a_target_by_its_former_name_is_trained_and_its_present_name_told(recipes, capsys, monkeypatch):
+    from harness.adapters.pocket.tower import Tower
+
+    monkeypatch.setattr(Tower, "validate", lambda self, device: {"score": 1.0})
+    path = recipes / "conf" / "train" / "first.yaml"
+    text = path.read_text().replace("recipe_target.Taught", "adapters.pocket.tower.Tower")
+    path.write_text(text.replace("steps: 4", "steps: 1") + "options: {scenes: 2, closeups: 1}\n")
+    assert trained(recipes, "model=first") == 0
+    line = "_target_ adapters.pocket.tower.Tower is now harness.adapters.pocket.tower.Tower; please write it so."
+    assert line in capsys.readouterr().err.splitlines()
+    note = recipes / "work" / "first" / "recipe.json"
+    note.write_text(note.read_text().replace("harness.adapters", "adapters"))
+    path.write_text(path.read_text().replace("adapters", "harness.adapters"))
+    assert trained(recipes, "model=first") == 0, "a run that was begun under the former name goes on"
+    assert "is now" not in capsys.readouterr().err
+
+
+def test_a_score_that_is_not_a_number_is_null_in_the_outcome(recipes):
+    with (recipes / "recipe_target.py").open("a") as file:
+        file.write("    def validate(self, device):\n        return {'score': 1.0, 'odd': float('nan')}\n")
+    assert trained(recipes, "model=first") == 0
+    outcome = json.loads((recipes / "work" / "first" / "outcome.json").read_text())
+    assert outcome == {"step": 4, "best": {"score": 1.0, "odd": None}}
+
+
 def test_a_mistake_is_told_without_torch():
     code = (
         "import sys\nfrom harness.cli.main import main\n"
@@ -264,15 +322,14 @@ def test_a_mistake_is_told_without_torch():
 
 
 def test_every_recipe_fits_its_class_and_names_recipes_that_exist():
-    import importlib
     import inspect
 
     from harness.config.compose import compose_training, members
+    from harness.targets import load_class
 
     spec, _ = compose_training([f"model=[{','.join(members('train'))}]"])
     assert set(spec.recipes) == set(members("train"))
     for name, recipe in spec.recipes.items():
-        module, _, attribute = recipe._target_.rpartition(".")
-        taught = getattr(importlib.import_module(module), attribute)
+        taught = load_class(recipe._target_, Trainable)
         inspect.signature(taught).bind(**recipe.options, **dict.fromkeys(recipe.needs))
         assert set(recipe.needs.values()) <= set(spec.recipes), name

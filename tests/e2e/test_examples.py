@@ -70,3 +70,16 @@ def test_the_script_prints_what_the_run_found(tmp_path):
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "dataset").rglob("*.png")), ids=lambda path: path.name)
 def test_pictures_of_examples_are_small(path):
     assert 0 < path.stat().st_size < 4096
+
+
+def test_the_code_about_python_runs_as_one_program_from_standard_input(tmp_path):
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    program = "".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-"], input=program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert "There is no model 'pocket-clop'. Did you mean 'pocket-clip'?" in done.stdout
+    assert len(list((tmp_path / "results").glob("*/report.html"))) == 4
+    assert (tmp_path / "results" / "clip-small-batches" / "summary.json").is_file()

@@ -1,4 +1,4 @@
-"""The README, tried: its lines run, its links and names lead somewhere, its figures are those of the reference run."""
+"""The README, tried: its lines run, the models it names exist, its figures are those of the reference run."""
 
 from __future__ import annotations
 
@@ -52,13 +52,6 @@ def test_code_in_the_readme_is_that_of_the_examples(language):
     assert line in (examples / "README.md").read_text("utf-8")  # where tests/e2e/test_examples.py runs it
 
 
-@pytest.mark.parametrize("language", READMES)
-def test_links_lead_somewhere(language):
-    targets = re.findall(r"\]\(([^)]+)\)", READMES[language])
-    assert len(targets) > 5
-    assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
 def test_models_that_the_families_table_names_exist():
     known = [path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")]
     for text in READMES.values():
@@ -67,11 +60,6 @@ def test_models_that_the_families_table_names_exist():
         assert len(named) > 30
         assert [name for name in named if not fnmatch.filter(known, name)] == []
         assert [name for name in known if not any(fnmatch.fnmatch(name, pattern) for pattern in named)] == []
-
-
-def test_both_languages_have_the_same_code():
-    for kind in ("bash", "text", "python", "yaml"):
-        assert blocks(READMES["en"], kind) == blocks(READMES["zh"], kind)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

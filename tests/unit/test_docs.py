@@ -263,15 +263,21 @@ def test_the_adapter_of_the_page_loads_its_weights_and_embeds(tmp_path, monkeypa
     from PIL import Image
     from safetensors.numpy import save_file
 
-    blocks = {kind: code for kind, code in FENCED.findall(text_of("docs/adapters.md")) if kind in ("python", "yaml")}
+    blocks = FENCED.findall(text_of("docs/adapters.md"))
+    module, config, profile = (code for kind, code in blocks if kind in ("python", "yaml"))
     weights = tmp_path / "weights" / "linear"
     (tmp_path / "my-conf" / "model").mkdir(parents=True)
     weights.mkdir(parents=True)
-    (tmp_path / "my-conf" / "linear.py").write_text(blocks["python"], "utf-8")
-    (tmp_path / "my-conf" / "model" / "linear.yaml").write_text(blocks["yaml"], "utf-8")
+    (tmp_path / "my-conf" / "prompt").mkdir()
+    (tmp_path / "my-conf" / "linear.py").write_text(module, "utf-8")
+    (tmp_path / "my-conf" / "model" / "linear.yaml").write_text(config, "utf-8")
+    (tmp_path / "my-conf" / "prompt" / "terse.yaml").write_text(profile, "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = compose(["model=linear"], tmp_path / "my-conf")[0].models["linear"]
+    run = compose(["model=linear", "models.linear.prompt=terse"], tmp_path / "my-conf")[0]
+    assert run.prompts["terse"].captioning["zh"] == "用不超过二十个字描述："
+    assert run.prompts["terse"].vqa == run.prompts["chat"].vqa
+    spec = run.models["linear"]
     assert isinstance(spec, ModelSpec)
     assert folder_of(spec.checkpoint).is_dir()
     import_from(tmp_path / "my-conf")

@@ -36,7 +36,7 @@ PLACES = (
 )
 PAGES = [ROOT / f"{place}{ending}" for place in PLACES for ending in (".md", ".zh-CN.md")]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PLACEHOLDER = re.compile(r"\b(NAME|FAMILY|PROFILE|DIR|RUN|KIND)\b|[<…]")
+PLACEHOLDER = re.compile(r"\b(NAME|FAMILY|PROFILE|DIR|RUN|KIND|TASK)\b|[<…]")
 
 
 def text_of(page: str) -> str:
@@ -99,6 +99,20 @@ def test_files_and_names_in_backticks_exist(page):
     missing = [words for words in files if words != "harness" and not any(ROOT.glob(words.rstrip("/")))]
     names = [words for words in quoted if re.fullmatch(r"harness(\.\w+)+", words)]
     assert missing + [name for name in names if not is_there(name)] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["CONTRIBUTING.md", "CONTRIBUTING.zh-CN.md", "docs/adapters.md", "docs/adapters.zh-CN.md"]
+)
+def test_names_that_are_said_to_be_in_a_file_are_in_it(name):
+    page = ROOT / name
+    text = re.sub(r"\s+", " ", prose(page))
+    link = r"\[[^\]]+\]\(([^)#\s]+)\)"
+    said = re.findall(rf"`(\w+)` (?:in|of) {link}", text)
+    said += [(word, file) for file, word in re.findall(rf"{link} ?(?:里|中)?的 ?`(\w+)`", text)]
+    assert len(said) > 3
+    files = {file: (page.parent / file).read_text("utf-8") for _, file in said}
+    assert [(word, file) for word, file in said if not re.search(rf"\b{word}\b", files[file])] == []
 
 
 def is_there(name: str) -> bool:

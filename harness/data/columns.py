@@ -1,18 +1,7 @@
-"""From the columns of a table to samples: what all tabular sources share, and what a config's keys mean.
+"""From the columns of a table to samples: what all sources of tables share.
 
-    columns    sample field -> where its value comes from:
-                 a column's name; "answers.answer" reaches into lists of objects; "{language}" is replaced first
-                 a text with {column} in it
-                 a list of these: all their values (for references and choices)
-                 {en: ..., zh: ...}: a text for each language, which may be the same for all rows
-    values     column -> {value: replacement, or {en: ..., zh: ...}}
-    where      column -> the value, or list of values, to keep
-    slices     slice name -> column
-
-Fields are id (default: the row's number within the split), cluster (default: the first medium), image, audio (a list
-means several), question, references and choices. A row without any reference is left out, as a photo without a Chinese
-caption is in a Chinese cell. With choices, a reference may also be the letter or the number (from 0) of the right one;
-choices are shown in an order drawn from the sample's id, so that no position is the right one more often.
+What a data set's file may say, key by key and with an example of each, is in docs/data.md. Rows may be read lazily and
+samples are built when asked for; form, ids and references are checked before, for all rows.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-COMMANDS = re.findall(r"^(?:cd (\w+) && )?(harness .*|python .*)$", (EXAMPLES / "README.md").read_text("utf-8"), re.M)
+COMMANDS = re.findall(
+    r"^(?:\(cd (\w+) && )?((?:harness|python) .*?)\)?$", (EXAMPLES / "README.md").read_text("utf-8"), re.M
+)
 
 
 def run_in_a_copy(folder: Path, place: str, command: str) -> tuple[str, dict[str, Any]]:

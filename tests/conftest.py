@@ -1,16 +1,26 @@
-"""For all tests: no network but loopback, no hub, one thread."""
+"""For all tests: no network but loopback, no hub, one thread; and which of them are `quick`."""
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Hundreds of commands are started: without compiled files each would compile the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+NOT_QUICK = {"test_fusion.py", "test_metrics_meteor.py", "test_pocket_zoo.py", "test_training.py"}
+"""Files of unit/ whose tests load models, train them or start Java."""
+
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 
 
@@ -39,3 +49,21 @@ def _no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of unit/ as `quick`, but for the files above. A few real commands carry the mark themselves."""
+    for item in items:
+        if item.path.is_relative_to(HERE / "unit") and item.path.name not in NOT_QUICK:
+            item.add_marker("quick")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported_is_no_garbage() -> None:
+    """Lets the collector pass over what is there before a file's first test: the libraries that other files imported.
+
+    A latency pass collects garbage before each part, and would look through all of torch and transformers each time.
+    """
+    gc.collect()
+    gc.freeze()

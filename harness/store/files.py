@@ -34,8 +34,8 @@ def write_json(path: Path, data: Any) -> None:
 def replacing(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` once it is written and on the disk.
 
-    What a kill leaves of it is overwritten by the next writer. A `shared` file, such as one of a cache, may have several
-    writers at once, so each writes under a name of its own.
+    What a kill leaves of it is overwritten by the next writer. A `shared` file, such as one of a cache, may have
+    several writers at once, so each writes under a name of its own.
     """
     own = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
     temporary = path.with_name(path.name + own + UNFINISHED)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,13 @@ class World:
     @property
     def results(self) -> Path:
         return self.folder / "results"
+
+    @property
+    def notes(self) -> Path:
+        """A folder where toys count what they did. While a file `hold` lies in it, they wait where `held_at` says."""
+        folder = self.folder / "notes"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def model(self, name: str, cls: str = "ToyGenerator", origin: str = "domestic", **options: Any) -> str:
         """A toy model's config; returns its name."""
@@ -113,6 +123,35 @@ class World:
         assert "Traceback" not in done.stderr
         return done
 
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Starts the command; its standard error can be read."""
+        return subprocess.Popen(
+            self.command(*words), env=self.environment(), cwd=self.folder, stderr=subprocess.PIPE, text=True
+        )
+
+    @staticmethod
+    def read_until(process: subprocess.Popen[str], words: str) -> None:
+        """Reads the standard error of a command that was started until a line has the words."""
+        assert process.stderr is not None
+        while words not in (line := process.stderr.readline()):
+            assert line, f"it ended without {words!r}"
+
+    def at_work(self) -> list[str]:
+        """The processes whose working directory is this folder."""
+        found = []
+        for link in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                if link.resolve() == self.folder.resolve():
+                    found.append(link.parent.name)
+        return found
+
+    @staticmethod
+    def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+
     def summary(self, run: str) -> dict[str, Any]:
         return json.loads((self.results / run / "summary.json").read_text())
 
@@ -129,3 +168,26 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory) -> Callable[[str], World]:
+    """Makes a world for several tests, which look at one run from several sides."""
+    return lambda name: World(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture
+def in_process(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Carries out a command in this process, where what it starts is not the point: its status, output and errors."""
+    from harness.cli.main import main
+
+    monkeypatch.chdir(world.folder)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = main(world.command(*words)[3:])
+        return status, *capsys.readouterr()
+
+    return run

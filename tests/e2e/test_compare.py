@@ -5,7 +5,12 @@ import json
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def world(worlds):
+    return worlds("compared")
+
+
+@pytest.fixture(scope="module")
 def two_runs(world):
     """The same questions to the same models, of which one got worse, one fails now and then, and one is gone."""
     quiz = world.questions(80)
@@ -37,8 +42,8 @@ def test_a_run_compared_with_itself_passes_the_gate(world, two_runs):
 
 
 def test_what_the_second_run_was_not_asked_is_counted_in_a_line_and_fails_the_gate(world, two_runs):
-    world.harness("run", "dataset=quiz", "model=steady", "latency=off", "run=c")
-    pair = [two_runs[0], str(world.results / "c")]
+    world.harness("run", "dataset=quiz", "model=steady", "latency=off", "run=alone")
+    pair = [two_runs[0], str(world.results / "alone")]
     done = world.harness("compare", *pair)
     assert done.stderr.strip() == f"{pair[1]} lacks what {pair[0]} has: worse on vqa quiz en, gone on vqa quiz en"
     assert "missing" not in done.stdout
@@ -48,6 +53,6 @@ def test_what_the_second_run_was_not_asked_is_counted_in_a_line_and_fails_the_ga
 
 
 def test_other_samples_are_refused(world, two_runs):
-    world.harness("run", "dataset=quiz", "model=steady", "limit=10", "latency=off", "run=c")
-    done = world.harness("compare", two_runs[0], str(world.results / "c"), status=2)
+    world.harness("run", "dataset=quiz", "model=steady", "limit=10", "latency=off", "run=part")
+    done = world.harness("compare", two_runs[0], str(world.results / "part"), status=2)
     assert "not the same ones" in done.stderr

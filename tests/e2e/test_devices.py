@@ -43,9 +43,9 @@ def run_on(world, monkeypatch):
 
 def test_each_device_takes_the_next_model_that_waits(world, run_on):
     diary = str(world.folder / "diary")
-    world.model("long", delay=0.5, diary=diary)
+    world.model("long", diary=diary, after="c")
     for name in ("a", "b", "c"):
-        world.model(name, delay=0.02, diary=diary)
+        world.model(name, diary=diary)
     cells, ran = run_on(["long", "a", "b", "c"], world.questions(40), ["pretend:0", "pretend:1"])
     assert {name: device for name, (device, _, _) in ran.items()} == {
         "long": "pretend:0", "a": "pretend:1", "b": "pretend:1", "c": "pretend:1"

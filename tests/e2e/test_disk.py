@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import subprocess
-import time
 
 import pytest
 
@@ -125,16 +124,14 @@ def test_a_run_that_may_only_be_read_is_reported_elsewhere(world):
 
 
 def test_a_picture_deleted_between_runs_costs_its_samples_and_a_deleted_data_set_nothing(world):
-    world.model("toy", delay=0.2, look=True)
+    world.model("toy", held_at="number 30?", notes=str(world.notes), look=True)
+    (world.notes / "hold").touch()
     quiz = world.questions(40)
-    words = ["run", "model=toy", f"dataset={quiz}", "batch_size=2", "latency=off", "run=r"]
-    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
-    end = time.monotonic() + 60
-    while not list(world.results.glob("r/cells/toy/*/records.jsonl")):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    process = world.start("run", "model=toy", f"dataset={quiz}", "batch_size=2", "latency=off", "run=r")
+    world.wait_for(lambda: list(world.results.glob("r/cells/toy/*/records.jsonl")))
     process.kill()
     process.wait()
+    (world.notes / "hold").unlink()
     data = world.folder / "data" / "quiz.jsonl"
     data.rename(world.folder / "elsewhere.jsonl")
     before = (path := next(world.results.glob("r/cells/toy/*/records.jsonl"))).read_bytes()

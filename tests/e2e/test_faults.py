@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-
 import numpy as np
 import pytest
 import soundfile
@@ -85,9 +82,7 @@ def test_vectors_of_another_width_cost_their_queries_and_a_wrong_shape_the_model
 
 
 def test_vectors_of_another_width_after_a_process_died_are_not_mixed_in(world):
-    notes = world.folder / "notes"
-    notes.mkdir()
-    world.model("narrow", "ToyEncoder", fault="crash, then narrow", trigger="a 5", notes=str(notes))
+    world.model("narrow", "ToyEncoder", fault="crash, then narrow", trigger="a 5", notes=str(world.notes))
     words = ["run", "task=retrieval", "model=narrow", f"dataset={world.captions(12)}", "batch_size=4", "latency=off"]
     world.harness(*words, "run=r", status=1)
     errors = {row["id"]: row["error"] for row in world.records("r", "narrow") if "error" in row}
@@ -110,20 +105,18 @@ def test_a_choice_that_cannot_be_embedded_costs_the_sample_that_has_it(world):
 
 
 def test_out_of_device_memory_halves_the_batch_once_and_a_resume_remembers(world):
-    notes = world.folder / "notes"
-    notes.mkdir()
-    world.model("big", fault="device memory", notes=str(notes), delay=0.2)
-    quiz = world.questions(64)
-    words = ["run", "model=big", f"dataset={quiz}", "run=r", "batch_size=16", "latency=off"]
-    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
-    end = time.monotonic() + 60
-    while not list(world.results.glob("r/cells/big/*/records.jsonl")):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    world.model("big", fault="device memory", notes=str(world.notes), held_at="number 60?")
+    (world.notes / "hold").touch()
+    process = world.start("run", "model=big", f"dataset={world.questions(64)}", "run=r", "batch_size=16", "latency=off")
+    world.wait_for(lambda: list(world.results.glob("r/cells/big/*/records.jsonl")))
     process.kill()
     process.wait()
+    (world.notes / "hold").unlink()
     world.harness("resume", "r")
-    assert sorted(file.read_text() for file in notes.iterdir()) == ["16", "8"]  # each size was tried once
+    assert sorted(file.name.split()[0] for file in world.notes.glob("* at *")) == [
+        "16",
+        "8",
+    ]  # each size was tried once
     cell = world.cell("r", "big")
     assert cell["failed"] == 0
     assert cell["latency"]["batch_size"] == 4

@@ -49,22 +49,13 @@ class Killer:
         assert process.returncode in (0, 1, -signal.SIGKILL), said.decode()
         if process.returncode >= 0:  # a worker that loses its driver while it is born may end with noise
             assert b"Traceback" not in said, said.decode()
-        wait_for(lambda: not self.at_work())
+        self.world.wait_for(lambda: not self.world.at_work())
 
     def workers(self, driver: int) -> list[int]:
         """Children of the driver's children: those of its fork server."""
         parents = {int(entry.name): parent(entry) for entry in Path("/proc").glob("[0-9]*")}
         servers = {pid for pid, above in parents.items() if above == driver}
         return [pid for pid, above in parents.items() if above in servers]
-
-    def at_work(self) -> list[str]:
-        """Processes whose working directory is the world's."""
-        found = []
-        for link in Path("/proc").glob("[0-9]*/cwd"):
-            with contextlib.suppress(OSError):
-                if link.resolve() == self.world.folder.resolve():
-                    found.append(link.parent.name)
-        return found
 
 
 def parent(entry: Path) -> int:
@@ -74,16 +65,10 @@ def parent(entry: Path) -> int:
         return 0
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
 def result(world, run: str) -> list[tuple]:
     """What must not depend on kills; every cell's records are checked on the way."""
     found = []
+    records_checked = 0
     for cell in world.summary(run)["cells"]:
         found.append(tuple(cell[key] for key in ("model", "task", "status", "reason", "samples", "failed", "metrics")))
         if cell["status"] != "complete" or cell["model"] == "chance":
@@ -94,6 +79,8 @@ def result(world, run: str) -> list[tuple]:
             assert len(ids) == len(set(ids)) == cell["samples"]
             told = json.loads((folder / "complete.json").read_text())
             assert (told["count"], told["sha256"]) == (len(ids), hashlib.sha256(text).hexdigest())
+            records_checked += 1
+    assert records_checked
     return found
 
 
@@ -118,49 +105,43 @@ def kill_and_resume(world, words: list[str], kills: int, seed: int) -> None:
         assert not list(folder.rglob("*.tmp"))
 
 
-def test_fifty_kills_at_random_moments_lose_nothing(world):
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_lose_nothing(world, kills):
     world.model("writer", delay=0.01)
     world.model("finder", "ToyEncoder", delay=0.01)
     quiz, album = world.questions(80), world.captions(40)
     words = ["run", "task=[vqa,retrieval]", "model=[writer,finder]", f"dataset=[{quiz},{album}]"]
-    kill_and_resume(world, [*words, "batch_size=4", "latency=off"], kills=50, seed=5)
+    kill_and_resume(world, [*words, "batch_size=4", "latency=off"], kills, seed=5)
 
 
-def test_kills_of_real_models_lose_nothing_retrieval_included(world):
+@pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_kills_of_real_models_lose_nothing_retrieval_included(world, kills):
     (world.folder / "conf").mkdir()
     words = ["run", "task=[retrieval,vqa]", "model=[pocket-clip,pocket-smolvlm]", "limit=40", "batch_size=8"]
-    kill_and_resume(world, [*words, "latency=off"], kills=4, seed=1)
+    kill_and_resume(world, [*words, "latency=off"], kills, seed=1)
 
 
 def test_a_worker_that_no_signal_handler_can_reach_ends_with_its_driver(world):
-    notes = world.folder / "notes"
-    notes.mkdir()
-    world.model("stuck", fault="stuck", notes=str(notes))
-    words = ["run", "model=stuck", f"dataset={world.questions(4)}", "run=r", "latency=off"]
-    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
-    wait_for((notes / "stuck").exists)
-    killer = Killer(world, 0)
-    assert killer.workers(process.pid)
+    world.model("stuck", fault="stuck", notes=str(world.notes))
+    process = world.start("run", "model=stuck", f"dataset={world.questions(4)}", "run=r", "latency=off")
+    world.wait_for((world.notes / "stuck").exists)
+    assert Killer(world, 0).workers(process.pid)
     process.kill()
     process.wait()
-    wait_for(lambda: not killer.at_work(), seconds=10)
+    world.wait_for(lambda: not world.at_work(), seconds=10)
 
 
 def test_ctrl_c_twice_stops_in_the_middle_of_a_batch_and_says_how_to_go_on(world):
-    notes = world.folder / "notes"
-    notes.mkdir()
-    world.model("stuck", fault="stuck", notes=str(notes))
-    words = ["run", "model=stuck", f"dataset={world.questions(4)}", "run=r 1", "latency=off"]
-    process = subprocess.Popen(
-        world.command(*words), env=world.environment(), cwd=world.folder, stderr=subprocess.PIPE, text=True
-    )
-    wait_for((notes / "stuck").exists)
+    world.model("stuck", fault="stuck", notes=str(world.notes))
+    process = world.start("run", "model=stuck", f"dataset={world.questions(4)}", "run=r 1", "latency=off")
+    world.wait_for((world.notes / "stuck").exists)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None  # it waits for the batch in hand
+    world.read_until(process, "stopping after this batch")
+    with pytest.raises(subprocess.TimeoutExpired):  # it waits for the batch in hand
+        process.wait(0.3)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"harness resume 'r 1' results_dir={world.results}" in said
     assert world.cell("r 1", "stuck")["status"] == "interrupted"
-    assert not Killer(world, 0).at_work()
+    assert not world.at_work()

@@ -1,10 +1,7 @@
 """The full latency pass through the real command: what it writes, and that no kill costs an answer."""
 
 import json
-import os
 import signal
-import subprocess
-import time
 
 import pytest
 
@@ -73,17 +70,16 @@ def test_a_process_that_dies_at_a_batch_keeps_what_it_had_measured(world):
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_a_pass_that_was_cut_short_is_run_again_and_no_answer_is(world, kind):
-    world.model("toy", delay=0.05)
+    world.model("toy", held_at="number", notes=str(world.notes))
     world.model("other")
-    words = run(world, "model=[toy,other]")
-    process = subprocess.Popen(
-        world.command(*words), env=world.environment(), cwd=world.folder, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    while ": timing" not in (line := process.stderr.readline()):
-        assert line, "it ended before it was timed"
-    time.sleep(0.5)
-    os.kill(process.pid, kind)
+    process = world.start(*run(world, "model=[toy,other]"))
+    world.read_until(process, ": timing")
+    (world.notes / "hold").touch()
+    world.wait_for((world.notes / "held").exists)
+    process.send_signal(kind)
+    if kind == signal.SIGINT:
+        world.read_until(process, "stopping after this batch")
+    (world.notes / "hold").unlink()
     _, said = process.communicate(timeout=60)
     assert process.returncode == (130 if kind == signal.SIGINT else -kind)
     assert ("harness resume r" in said) == (kind == signal.SIGINT)

@@ -1,12 +1,9 @@
 """The real command, in a process of its own, on files and toy models."""
 
-import contextlib
 import csv
 import json
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
@@ -86,15 +83,11 @@ def test_ablations_stand_side_by_side_and_a_model_that_cannot_do_without_is_skip
 
 
 def test_what_a_model_was_not_made_for_is_skipped_with_its_reason(world):
-    for name, setting in (
-        ("captioner", "tasks=[captioning]"),
-        ("deaf", "modalities=[text]"),
-        ("foreign", "languages=[zh]"),
-    ):
-        world.model(name)
-        words = [f"models.{name}.{setting}", f"dataset={world.questions(4)}", "latency=off", f"run={name}"]
-        world.harness("run", f"model={name}", *words)
-    reasons = {name: world.cell(name, name)["reason"] for name in ("captioner", "deaf", "foreign")}
+    names = [world.model(name) for name in ("captioner", "deaf", "foreign")]
+    limits = ["models.captioner.tasks=[captioning]", "models.deaf.modalities=[text]", "models.foreign.languages=[zh]"]
+    words = ["run", f"model=[{','.join(names)}]", f"dataset={world.questions(4)}", "latency=off", "run=r"]
+    world.harness(*words, *limits)
+    reasons = {name: world.cell("r", name)["reason"] for name in names}
     assert reasons == {
         "captioner": "is made for captioning only",
         "deaf": "takes no image",
@@ -114,12 +107,12 @@ def test_what_a_model_was_not_made_for_is_skipped_with_its_reason(world):
         (["model=toy", "device=cdua"], "Did you mean 'cuda'?"),
     ],
 )
-def test_a_mistake_in_the_command_is_one_line_and_status_2(world, words, hint):
+def test_a_mistake_in_the_command_is_one_line_and_status_2(world, words, hint, in_process):
     world.model("toy")
-    quiz = world.questions(4)
-    done = world.harness("run", f"dataset={quiz}", *words, status=2)
-    assert hint in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    status, _, said = in_process("run", f"dataset={world.questions(4)}", *words)
+    assert status == 2
+    assert hint in said
+    assert len(said.strip().splitlines()) == 1
     assert not world.results.exists()
 
 
@@ -127,8 +120,9 @@ def test_a_column_that_is_not_there_is_one_error_before_any_model_loads(world):
     world.model("toy", fault="load")
     world.dataset("bad", "vqa", [{"id": 1, "photo": "x.png"}], {"image": "image", "question": "q", "references": "a"})
     done = world.harness("run", "model=toy", "dataset=bad", status=2)
-    assert "photo" in done.stderr
-    assert "did not load" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "photo" in line
+    assert "did not load" not in line
 
 
 def test_pictures_that_do_not_open_are_failed_records_that_name_file_and_row(world):
@@ -146,73 +140,76 @@ def test_pictures_that_do_not_open_are_failed_records_that_name_file_and_row(wor
     assert cell["metrics"]["exact_match"]["value"] < cell["of_answered"]
 
 
-@pytest.mark.parametrize("fault", ["raise", "type", "crash", "killed", "hang"])
-def test_one_bad_sample_costs_one_sample_and_no_other_model_anything(world, fault):
-    world.model("bad", fault=fault, trigger="number 13?")
+def test_one_bad_sample_costs_one_sample_and_no_other_model_anything(world):
+    reasons = {"raise": "cannot answer", "type": "bytes", "crash": "SIGSEGV", "killed": "SIGKILL", "hang": "3 s"}
+    for fault in reasons:
+        world.model(fault, fault=fault, trigger="number 13?")
     world.model("good")
     quiz = world.questions(40)
-    words = ["run", "model=[bad,good]", f"dataset={quiz}", "run=r", "latency=off", "batch_size=16"]
+    words = ["run", f"model=[{','.join(reasons)},good]", f"dataset={quiz}", "run=r", "latency=off", "batch_size=16"]
     world.harness(*words, "engine.timeout_s=3", status=1)
-    assert world.cell("r", "bad")["failed"] == 1
-    (row,) = [row for row in world.records("r", "bad") if "error" in row]
-    reason = {"raise": "cannot answer", "type": "bytes", "crash": "SIGSEGV", "killed": "SIGKILL", "hang": "3 s"}
-    assert reason[fault] in row["error"]
-    assert row["id"] == "13"
+    for fault, reason in reasons.items():
+        assert world.cell("r", fault)["failed"] == 1
+        (row,) = [row for row in world.records("r", fault) if "error" in row]
+        assert row["id"] == "13"
+        assert reason in row["error"]
     assert world.cell("r", "good")["failed"] == 0
 
 
-def test_too_few_answers_are_an_error_of_every_sample(world):
-    world.model("short", fault="short")
-    quiz = world.questions(8)
-    world.harness("run", "model=short", f"dataset={quiz}", "run=r", "latency=off", status=1)
-    assert world.cell("r", "short")["failed"] == 8
-    assert "0 answers to 1" in world.records("r", "short")[0]["error"]
+def test_an_item_that_cannot_be_embedded_costs_its_queries_alone(world):
+    bad = {"nan": ("nan", 5), "nan-first": ("nan", 0), "raise": ("raise", 5), "crash": ("crash", 5)}
+    for name, (fault, item) in bad.items():
+        world.model(name, "ToyEncoder", fault=fault, trigger=f"a {item}")
+    words = ["run", "task=retrieval", f"model=[{','.join(bad)}]", f"dataset={world.captions(12)}", "run=r"]
+    world.harness(*words, "latency=off", "batch_size=4", status=1)
+    failed = {name: [row["id"] for row in world.records("r", name) if "error" in row] for name in bad}
+    assert failed == {name: [f"t2i:p{item}#0"] for name, (_, item) in bad.items()}
 
 
-@pytest.mark.parametrize(("fault", "trigger"), [("nan", "a 5"), ("nan", "a 0"), ("raise", "a 5"), ("crash", "a 5")])
-def test_an_item_that_cannot_be_embedded_costs_its_queries_alone(world, fault, trigger):
-    world.model("bad", "ToyEncoder", fault=fault, trigger=trigger)
-    album = world.captions(12)
-    words = ["run", "task=retrieval", "model=bad", f"dataset={album}", "run=r", "latency=off", "batch_size=4"]
-    world.harness(*words, status=1)
-    failed = [row["id"] for row in world.records("r", "bad") if "error" in row]
-    assert failed == [f"t2i:p{trigger[2:]}#0"]
+@pytest.fixture(scope="module")
+def troubled(worlds):
+    """A run of models with troubles of all their samples, and of one without."""
+    world = worlds("troubled")
+    troubles = {"short": "short", "crashes": "crash", "absent": "load", "big": "memory", "good": ""}
+    for name, fault in troubles.items():
+        world.model(name, fault=fault)
+    words = ["run", f"model=[{','.join(troubles)}]", f"dataset={world.questions(40)}", "run=r", "batch_size=16"]
+    world.harness(*words, "latency=off", status=1)
+    return world
 
 
-def test_a_model_that_does_not_load_or_kills_every_time_fails_and_the_others_go_on(world):
-    world.model("crashes", fault="crash")
-    world.model("absent", fault="load")
-    world.model("good")
-    quiz = world.questions(40)
-    world.harness("run", "model=[crashes,absent,good]", f"dataset={quiz}", "run=r", "latency=off", status=1)
-    assert world.cell("r", "crashes")["status"] == "failed"
-    assert "processes died" in world.cell("r", "crashes")["reason"]
-    assert "the weights are not there" in world.cell("r", "absent")["reason"]
-    assert world.cell("r", "good")["status"] == "complete"
+def test_too_few_answers_are_an_error_of_every_sample(troubled):
+    assert troubled.cell("r", "short")["failed"] == 40
+    assert "0 answers to 1" in troubled.records("r", "short")[0]["error"]
 
 
-def test_running_out_of_memory_halves_the_batch_and_is_noted(world):
-    world.model("big", fault="memory")
-    quiz = world.questions(40)
-    world.harness("run", "model=big", f"dataset={quiz}", "run=r", "batch_size=16", "latency=off")
-    cell = world.cell("r", "big")
+def test_a_model_that_does_not_load_or_kills_every_time_fails_and_the_others_go_on(troubled):
+    assert troubled.cell("r", "crashes")["status"] == "failed"
+    assert "processes died" in troubled.cell("r", "crashes")["reason"]
+    assert "the weights are not there" in troubled.cell("r", "absent")["reason"]
+    assert (troubled.cell("r", "good")["status"], troubled.cell("r", "good")["failed"]) == ("complete", 0)
+
+
+def test_running_out_of_memory_halves_the_batch_and_is_noted(troubled):
+    cell = troubled.cell("r", "big")
     assert cell["failed"] == 0
     assert "at most 2" in cell["note"]
 
 
 def test_ctrl_c_leaves_a_run_that_resume_finishes_with_the_same_numbers(world):
-    world.model("slow", delay=0.15)
-    world.model("next", "ToyEncoder", delay=0.1)
+    world.model("slow", held_at="number 40?", notes=str(world.notes))
+    world.model("next", "ToyEncoder")
     quiz, album = world.questions(60), world.captions(40)
     words = ["run", "task=[vqa,retrieval]", "model=[slow,next]", f"dataset=[{quiz},{album}]"]
     words += ["batch_size=2", "latency=off"]
     world.harness(*words, "run=whole")
-    process = subprocess.Popen(
-        world.command(*words, "run=cut"), env=world.environment(), cwd=world.folder, stderr=subprocess.PIPE, text=True
-    )
+    (world.notes / "hold").touch()
+    process = world.start(*words, "run=cut")
     records = world.results / "cut" / "cells" / "slow" / f"vqa.{quiz}.en" / "records.jsonl"
-    wait_for(lambda: records.exists() and records.read_text().count("\n") >= 6)
+    world.wait_for(lambda: records.exists() and records.read_text().count("\n") >= 6)
     process.send_signal(signal.SIGINT)
+    world.read_until(process, "stopping after this batch")
+    (world.notes / "hold").unlink()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "harness resume cut" in said
@@ -224,40 +221,47 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes_with_the_same_numbers(world):
 
 
 def test_kill_9_of_the_driver_loses_nothing_and_leaves_no_worker(world):
-    world.model("slow", "ToyEncoder", delay=0.1)
+    world.model("slow", "ToyEncoder", held_at="album20.png", notes=str(world.notes))
     album = world.captions(40)
     words = ["run", "task=retrieval", "model=slow", f"dataset={album}", "batch_size=4", "latency=off"]
     world.harness(*words, "run=whole")
-    process = subprocess.Popen(world.command(*words, "run=cut"), env=world.environment(), cwd=world.folder)
+    (world.notes / "hold").touch()
+    process = world.start(*words, "run=cut")
     vectors = world.results / "cut" / "cells" / "slow" / f"retrieval.{album}.en" / "embeddings" / "image.f32"
-    wait_for(lambda: vectors.exists() and vectors.stat().st_size >= 4 * 4 * 32)
+    world.wait_for(lambda: vectors.exists() and vectors.stat().st_size >= 4 * 4 * 32)
     process.kill()
     process.wait()
-    wait_for(lambda: not _at_work(world.folder))
+    world.wait_for(lambda: not world.at_work())
+    assert vectors.stat().st_size < 40 * 4 * 32
+    (world.notes / "hold").unlink()
     world.harness("resume", "cut")
     assert _scores(world, "cut") == _scores(world, "whole")
 
 
+def held(world, run: str) -> subprocess.Popen[str]:
+    """A run of 40 questions that has some answers on disk and waits while there is a file `hold`."""
+    world.model("slow", held_at="number 30?", notes=str(world.notes))
+    (world.notes / "hold").touch()
+    process = world.start(
+        "run", "model=slow", f"dataset={world.questions(40)}", "batch_size=2", "latency=off", f"run={run}"
+    )
+    world.wait_for(lambda: list(world.results.glob(f"{run}/cells/slow/*/records.jsonl")))
+    return process
+
+
 def test_a_second_driver_is_refused_while_one_is_at_work(world):
-    world.model("slow", delay=0.2)
-    quiz = world.questions(40)
-    words = ["run", "model=slow", f"dataset={quiz}", "batch_size=2", "latency=off", "run=one"]
-    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
-    wait_for(lambda: list(world.results.glob("one/cells/slow/*/records.jsonl")))
+    process = held(world, "one")
     for command in (["resume", "one"], ["report", str(world.results / "one")]):
         done = world.harness(*command, status=2)
         assert f"process {process.pid} on " in done.stderr
+    (world.notes / "hold").unlink()
     assert process.wait(60) == 0
     assert len(world.records("one", "slow")) == 40
     assert not (world.results / "one" / "lock").exists()
 
 
 def test_resume_refuses_answers_of_another_adapter(world):
-    world.model("slow", delay=0.2)
-    quiz = world.questions(40)
-    words = ["run", "model=slow", f"dataset={quiz}", "batch_size=2", "latency=off", "run=cut"]
-    process = subprocess.Popen(world.command(*words), env=world.environment(), cwd=world.folder)
-    wait_for(lambda: list(world.results.glob("cut/cells/slow/*/records.jsonl")))
+    process = held(world, "cut")
     process.kill()
     process.wait()
     path = world.results / "cut" / "run.json"
@@ -294,31 +298,14 @@ def test_report_scores_again_and_joins_runs_in_chinese(world):
     assert "模型" in (world.folder / "joined" / "report.html").read_text()
 
 
-def test_list_knows_the_users_own_models_and_speaks_json(world):
+def test_list_knows_the_users_own_models_and_speaks_json(world, in_process):
     world.model("toy")
     rows = json.loads(world.harness("list", "models", "--json").stdout)
     assert "toy" in [row["model"] for row in rows]
-    assert world.harness("list", "tasks").stdout.count("\n") == 5
-    assert "exact_match" in world.harness("list", "metrics").stdout
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+    assert in_process("list", "tasks")[1].count("\n") == 5
+    assert "exact_match" in in_process("list", "metrics")[1]
 
 
 def _scores(world, run: str) -> list[tuple]:
     keys = ("model", "task", "status", "samples", "failed", "metrics")
     return [tuple(cell[key] for key in keys) for cell in world.summary(run)["cells"]]
-
-
-def _at_work(folder: Path) -> list[str]:
-    """Processes whose working directory is `folder`."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/cwd"):
-        with contextlib.suppress(OSError):
-            if link.resolve() == folder.resolve():
-                found.append(link.parent.name)
-    return found

@@ -28,7 +28,9 @@ class AcceleratorError(RuntimeError):
 class Toy(Adapter):
     """Answers from the question alone. `fault` on the requests that contain `trigger`; `diary` is a file that says on
     which device it was loaded, and when; `notes` a folder where some faults count, so that they end: a process that is
-    started anew forgets."""
+    started anew forgets. Requests that contain `held_at` wait as long as a file `hold` lies there, and say so by a
+    file `held`: a test has the run stand still where it wants it. It answers only `after` the diary says that the model
+    of this name is closed."""
 
     def __init__(
         self,
@@ -40,10 +42,13 @@ class Toy(Adapter):
         listen: bool = False,
         diary: str = "",
         notes: str = "",
+        held_at: str = "",
+        after: str = "",
     ) -> None:
         super().__init__(spec)
         self.fault, self.trigger, self.delay, self.look, self.listen = fault, trigger, delay, look, listen
-        self.diary, self.notes = diary, Path(notes)
+        self.diary, self.notes, self.held_at = diary, Path(notes), held_at
+        self.after = after
         self.held: list[Any] = []
 
     def _note(self, what: str) -> None:
@@ -91,6 +96,12 @@ class Toy(Adapter):
 
     def _wait(self, requests: Sequence[Request]) -> None:
         time.sleep(self.delay)
+        if self.held_at and any(self.held_at in _seen(request) for request in requests):
+            while (self.notes / "hold").exists():
+                (self.notes / "held").touch()
+                time.sleep(0.01)
+        while self.after and f'["close", "{self.after}"' not in Path(self.diary).read_text():
+            time.sleep(0.01)
         if not self.trigger or any(self.trigger in request.text for request in requests):
             match self.fault:
                 case "raise":
@@ -117,7 +128,7 @@ class Toy(Adapter):
                 case "memory" if len(requests) > 2:
                     raise MemoryError
                 case "device memory" if len(requests) > 5:
-                    (self.notes / str(time.monotonic_ns())).write_text(str(len(requests)))
+                    (self.notes / f"{len(requests)} at {time.monotonic_ns()}").touch()
                     import torch
 
                     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
@@ -137,6 +148,11 @@ class Toy(Adapter):
                     raise TransientError("the server is down")
                 case "crowd" if len(requests) > 2:
                     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _seen(request: Request) -> str:
+    """The text of a request, and the names of its files."""
+    return " ".join([request.text, *(os.path.basename(part.key) for part in request.parts if isinstance(part, Media))])
 
 
 class ToyGenerator(Toy):

@@ -24,13 +24,18 @@ class _Loss(nn.Module):
 
 
 class Line(Trainable[_Loss]):
-    """A step takes at least `pause` seconds, so that a test can stop it in between."""
+    """Waits at the fifteenth batch of a process while there is a file `hold` in the folder `notes`, and says so by a
+    file `held`, so that a test can stop it there."""
 
-    def __init__(self, pause: float = 0.0) -> None:
-        self.module, self.pause = _Loss(), pause
+    def __init__(self, notes: str) -> None:
+        self.module, self.notes, self.batches = _Loss(), Path(notes), 0
 
     def batch(self, rng: np.random.Generator) -> Mapping[str, Tensor]:
-        time.sleep(self.pause)
+        self.batches += 1
+        if self.batches == 15 and (self.notes / "hold").exists():
+            (self.notes / "held").touch()
+            while (self.notes / "hold").exists():
+                time.sleep(0.01)
         x = torch.from_numpy(rng.normal(size=(16, 4))).float()
         return {"x": x, "y": 3 * x.sum(1, keepdim=True)}
 

@@ -16,13 +16,33 @@ origin: international
 checkpoint: /weights
 """
 
+ODD_NAMES = ["nan", "null", "true", "yes", "1e3", "1_000", "-1", "007", "inf", "模型", "a+b"]
+
+
+def own_folder(folder: Path, names: list[str]) -> Path:
+    """A user's own config folder with these models."""
+    (folder / "model").mkdir()
+    for name in names:
+        (folder / "model" / f"{name}.yaml").write_text(MINE.replace("models.mine", f"models.{name}"))
+    return folder
+
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """A user's own config folder with one model."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "mine.yaml").write_text(MINE)
-    return tmp_path
+    return own_folder(tmp_path, ["mine"])
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> Path:
+    """A user's own config folder with models of odd names."""
+    return own_folder(tmp_path_factory.mktemp("odd"), ["mine", *ODD_NAMES])
+
+
+@pytest.fixture(scope="module")
+def everything(odd):
+    """All that is bundled and the user's own, composed once: it takes a second."""
+    return settings("model=all", "task=all", "dataset=all", config_dir=odd)
 
 
 def settings(*overrides: str, config_dir: Path | None = None):
@@ -35,28 +55,27 @@ def refused(*overrides: str, config_dir: Path | None = None) -> str:
     return str(raised.value)
 
 
-def test_every_model_task_and_dataset_in_conf_composes():
-    run = settings("model=all", "task=all", "dataset=all")
-    assert set(run.models) == set(members("model"))
-    assert set(run.tasks) == {"vqa", "captioning", "retrieval", "classification"}
-    assert set(run.datasets) == set(members("dataset"))
-    assert all(isinstance(spec, ModelSpec) for spec in run.models.values())
+def test_every_model_task_and_dataset_in_conf_composes(everything):
+    assert set(everything.models) == {*members("model"), "mine", *ODD_NAMES}
+    assert set(everything.tasks) == {"vqa", "captioning", "retrieval", "classification"}
+    assert set(everything.datasets) == set(members("dataset"))
+    assert all(isinstance(spec, ModelSpec) for spec in everything.models.values())
 
 
-def test_a_model_of_the_users_own_is_found_beside_ours(mine):
+def test_a_model_of_the_users_own_is_found_beside_ours(mine, everything):
     run = settings("model=mine", "models.mine.batch_size=4", config_dir=mine)
     assert isinstance(run.models["mine"], TransformersSpec)
     assert run.models["mine"].batch_size == 4
-    assert "mine" in settings("model=all", config_dir=mine).models
+    assert {"mine", "pocket-clip"} < set(everything.models)
 
 
 def test_a_list_may_be_written_with_or_without_brackets():
-    assert list(settings("task=vqa,captioning").tasks) == ["vqa", "captioning"]
-    assert list(settings("task=[vqa,captioning]").tasks) == ["vqa", "captioning"]
+    for tasks in ("vqa,captioning", "[vqa,captioning]"):
+        assert list(settings("model=pocket-clip", f"task={tasks}").tasks) == ["vqa", "captioning"]
 
 
 def test_a_model_is_taken_out_with_a_tilde(mine):
-    assert "mine" not in settings("model=all", "~models.mine", config_dir=mine).models
+    assert list(settings("model=[mine,pocket-clip]", "~models.mine", config_dir=mine).models) == ["pocket-clip"]
 
 
 def test_an_origin_names_its_models(mine):
@@ -65,13 +84,12 @@ def test_an_origin_names_its_models(mine):
     assert {spec.origin for spec in run.models.values()} == {"international"}
 
 
-@pytest.mark.parametrize("name", ["nan", "null", "true", "yes", "1e3", "1_000", "-1", "007", "inf", "模型", "a+b"])
-def test_a_name_that_could_be_read_as_a_number_or_as_nothing_is_a_name(mine, name):
-    (mine / "model" / f"{name}.yaml").write_text(MINE.replace("models.mine", f"models.{name}"))
-    run = settings(f"model={name},mine", f"run={name}", config_dir=mine)
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_that_could_be_read_as_a_number_or_as_nothing_is_a_name(odd, everything, name):
+    run = settings(f"model={name},mine", f"run={name}", config_dir=odd)
     assert list(run.models) == [name, "mine"]
     assert run.run == (name if name != "null" else None)
-    assert name in settings("model=all", config_dir=mine).models
+    assert name in everything.models
 
 
 @pytest.mark.parametrize("name", ["a b", "a.b", "a,b", "a=b", "it's"])
@@ -123,8 +141,8 @@ def test_a_bad_type_names_the_key_and_the_value(mine):
     message = refused("model=mine", "models.mine.batch_size=many", config_dir=mine)
     assert "models.mine.batch_size" in message
     assert "many" in message
-    assert "limit" in refused("limit=few")
-    assert "at least 1" in refused("limit=0")
+    assert "limit" in refused("model=mine", "limit=few", config_dir=mine)
+    assert "at least 1" in refused("model=mine", "limit=0", config_dir=mine)
 
 
 def test_a_missing_value_names_the_file(mine):
@@ -158,8 +176,10 @@ def test_settings_survive_json(mine):
     assert from_json(to_json(run)) == run
 
 
-def test_every_prompt_profile_speaks_both_languages():
-    for name, prompt in settings("model=all").prompts.items():
+def test_every_prompt_profile_speaks_both_languages(everything):
+    assert set(everything.prompts) == set(members("prompt"))
+    for name, prompt in everything.prompts.items():
+        assert vars(prompt)
         for field, wording in vars(prompt).items():
             assert set(wording) == {"en", "zh"}, f"{name}.{field}"
 
@@ -196,7 +216,9 @@ def test_a_run_whose_name_cannot_be_a_folders_is_refused(name):
 
 def test_package_headers_match_the_files_names():
     for group in ("model", "task", "dataset", "prompt"):
-        for file in (CONF / group).glob("*.yaml"):
+        files = list((CONF / group).glob("*.yaml"))
+        assert files
+        for file in files:
             assert file.read_text().startswith(f"# @package {group}s.{file.stem}\n"), file
 
 

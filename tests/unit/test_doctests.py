@@ -6,6 +6,9 @@ import importlib
 import pytest
 
 MODULES = (
+    "harness.adapters.fusion.layers",
+    "harness.adapters.fusion.model",
+    "harness.adapters.transformers.decoding",
     "harness.analysis.statistics",
     "harness.metrics",
     "harness.metrics.captions",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -223,15 +224,21 @@ def made_up(seed: int) -> tuple[list[str | None], list[list[str]]]:
 
 
 @needs_program
-def test_scores_are_those_of_pycocoevalcap_corpus_and_caption():
+def test_scores_are_those_of_pycocoevalcap_corpus_and_caption(monkeypatch):
     from pycocoevalcap.meteor.meteor import Meteor
 
+    monkeypatch.setattr(Meteor, "__init__", lambda self: None)  # which starts the same program once more
+    monkeypatch.setattr(Meteor, "__del__", lambda self: None)
     peer = Meteor()
+    peer.lock = Lock()
+    split = caption_tokeniser("en").split
     for seed in range(2):
         predictions, references = made_up(seed)
         ours = meteor.meteor(predictions, references)
-        split = caption_tokeniser("en").split
-        truth = {i: [" ".join(tokens) for tokens in split(texts)] for i, texts in enumerate(references)}
+        assert meteor._running is not None
+        peer.meteor_p = meteor._running.process
+        flat = iter(split([text for texts in references for text in texts]))
+        truth = {i: [" ".join(next(flat)) for _ in texts] for i, texts in enumerate(references)}
         theirs, each = peer.compute_score(truth, {i: [text or ""] for i, text in enumerate(predictions)})
         assert ours.value == pytest.approx(theirs, abs=1e-12)
         assert ours.metric.finish(ours.statistics) == pytest.approx(each, abs=1e-12)

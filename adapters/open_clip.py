@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoint import locate
+from harness.checkpoint import weights_folder
 from harness.config.specs import MISSING, ModelSpec
 from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
@@ -52,7 +52,7 @@ class OpenClip(DualEncoder):
         import torch
         from safetensors import SafetensorError
 
-        folder = locate(self._checkpoint(), self.spec.revision)
+        folder = weights_folder(self._checkpoint(), self.spec.revision)
         self._check(folder)
         self.device, self.dtype, self.clock = torch.device(device), getattr(torch, self.spec.dtype), clock
         name = f"local-dir:{folder}"

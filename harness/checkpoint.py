@@ -42,7 +42,7 @@ def is_here(checkpoint: str) -> bool:
     return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
 
 
-def locate(checkpoint: str, revision: str | None = None) -> Path:
+def weights_folder(checkpoint: str, revision: str | None = None) -> Path:
     """The folder that holds `checkpoint`: "bundled:NAME", a path, or a hub id ("owner/name") that was fetched before.
 
     `revision` is a hub commit, branch or tag (None: main). Raises UserError when the weights are not on this machine.

@@ -89,8 +89,8 @@ class Clock:
             self.timer.wait()
         return self.now()
 
-    def take(self) -> tuple[dict[str, float], list[Any]]:
-        """Seconds by phase, and the output tokens' stamps, since the last take."""
+    def drain(self) -> tuple[dict[str, float], list[Any]]:
+        """Seconds by phase, and the output tokens' stamps, since they were last asked for."""
         taken = dict(self._seconds), self._tokens
         self._seconds, self._tokens = defaultdict(float), []
         return taken

@@ -5,10 +5,46 @@ Sources (`harness.data`) build them; nothing here knows files or hubs.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 from harness.records import Language, Modality, Sample
+
+Item = TypeVar("Item", covariant=True)
+
+
+class LazySequence(Sequence[Item]):
+    """A sequence whose items are built when they are asked for. A subclass says how many there are, and builds one."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def item(self, index: int) -> Item:
+        """The item at a place from 0 to the last one."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self.item(place) for place in range(*index.indices(len(self)))]
+        return self.item(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self.item, range(len(self)))
+
+
+@runtime_checkable
+class KnowsLengths(Protocol):
+    """A sequence of samples that knows how long their texts are without building the samples."""
+
+    def lengths(self) -> list[int]:
+        """The number of characters in each sample's question and choices."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,37 +81,39 @@ class Dataset(Sequence[Sample]):
         return replace(self, samples=_Taken(whole, indices))
 
     @property
-    def taken(self) -> tuple[int, ...] | None:
-        """Where the samples stand in the whole data set that they were taken from; None for the whole."""
+    def source_indices(self) -> tuple[int, ...] | None:
+        """The places of the samples in the whole data set that they were taken from; None for the whole."""
         return self.samples.indices if isinstance(self.samples, _Taken) else None
 
     def lengths(self) -> list[int]:
-        """Of each sample, the characters of its question and choices."""
-        read = getattr(self.samples, "lengths", None)
-        return read() if read else [_length(sample) for sample in self.samples]
+        """The number of characters in each sample's question and choices."""
+        return _lengths(self.samples)
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 
 
-class _Taken(Sequence[Sample]):
+class _Taken(LazySequence[Sample]):
     """Some samples of a sequence, still built only when asked for."""
 
     def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
         self.samples, self.indices = samples, tuple(indices)
 
-    def lengths(self) -> list[int]:
-        read = getattr(self.samples, "lengths", None)
-        whole = read() if read else None
-        return [_length(self.samples[i]) if whole is None else whole[i] for i in self.indices]
-
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
-        if isinstance(index, slice):
-            return [self.samples[i] for i in self.indices[index]]
+    def item(self, index: int) -> Sample:
         return self.samples[self.indices[index]]
+
+    def lengths(self) -> list[int]:
+        if not isinstance(self.samples, KnowsLengths):  # no other sample than these need be built
+            return [_length(sample) for sample in self]
+        whole = self.samples.lengths()
+        return [whole[i] for i in self.indices]
+
+
+def _lengths(samples: Sequence[Sample]) -> list[int]:
+    return samples.lengths() if isinstance(samples, KnowsLengths) else [_length(sample) for sample in samples]
 
 
 def _length(sample: Sample) -> int:

@@ -31,8 +31,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF
 Ghostscript, another program, and a user's file must start none."""
 
 MOST_SAMPLES = 2**27
-"""Numbers that a sound may decode to, over all channels and at either rate: half a GiB, 2 h 20 min at 16 kHz. Silence
-packs so well that a small file can hold days of it."""
+"""The most numbers that a sound may decode to, over all channels and at either rate: half a GiB, 2 h 20 min at 16 kHz.
+Silence packs so well that a small file can hold days of it."""
 
 
 REMEMBERED = 2**28
@@ -208,7 +208,7 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Of FORMATS, what this Pillow was built with."""
+    """Those of FORMATS that this Pillow was built with."""
     from PIL import Image
 
     Image.init()

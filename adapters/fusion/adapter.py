@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.adapter import Adapter
-from harness.checkpoint import locate
+from harness.checkpoint import weights_folder
 from harness.errors import SampleError, UserError
 from harness.records import Answer, Media, Request, Route
 
@@ -78,7 +78,7 @@ class FusionAdapter(Adapter):
         from .config import FusionConfig
         from .model import FusionModel
 
-        folder = locate(self.spec.checkpoint, self.spec.revision)
+        folder = weights_folder(self.spec.checkpoint, self.spec.revision)
         self.config = FusionConfig.read(folder)
         for name in ("model.safetensors", "tokenizer.json"):
             if not (folder / name).is_file():

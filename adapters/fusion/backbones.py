@@ -95,10 +95,10 @@ def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionCon
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    from harness.checkpoint import locate
+    from harness.checkpoint import weights_folder
 
-    words, sounds = AutoConfig.from_pretrained(locate(text)), AutoConfig.from_pretrained(locate(audio))
-    tok = AutoTokenizer.from_pretrained(locate(text))
+    words, sounds = AutoConfig.from_pretrained(weights_folder(text)), AutoConfig.from_pretrained(weights_folder(audio))
+    tok = AutoTokenizer.from_pretrained(weights_folder(text))
     if _is_timm(image):
         import timm
         from timm.data.config import resolve_data_config
@@ -106,7 +106,7 @@ def base_config(text: str, image: str, audio: str, **settings: Any) -> FusionCon
         data = resolve_data_config(model=timm.create_model(image, pretrained=False))
         sight = {"timm": image, "size": data["input_size"][1], "mean": list(data["mean"]), "std": list(data["std"])}
     else:
-        eyes = AutoConfig.from_pretrained(locate(image))
+        eyes = AutoConfig.from_pretrained(weights_folder(image))
         sight = {"backbone": eyes.to_dict(), "size": eyes.image_size}
     return FusionConfig(
         **{
@@ -128,7 +128,7 @@ def load_pretrained(model: Any, text: str, image: str, audio: str) -> None:
     """Copy the pretrained weights of three backbones into a FusionModel that `base_config` made for them."""
     from transformers import AutoModel
 
-    from harness.checkpoint import locate
+    from harness.checkpoint import weights_folder
 
     for encoder, source in ((model.text, text), (model.image, image), (model.audio, audio)):
         if encoder is model.image and _is_timm(image):
@@ -136,7 +136,7 @@ def load_pretrained(model: Any, text: str, image: str, audio: str) -> None:
 
             weights = timm.create_model(image, pretrained=True, num_classes=0).state_dict()
         else:
-            weights = AutoModel.from_pretrained(locate(source), use_safetensors=True).state_dict()
+            weights = AutoModel.from_pretrained(weights_folder(source), use_safetensors=True).state_dict()
         encoder.backbone.load_state_dict(weights)
 
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.checkpoint import locate
+from harness.checkpoint import weights_folder
 from harness.pocket.scenes import Scene
 from harness.pocket.speech import RATE
 from harness.pocket.teaching import lessons as lessons
@@ -232,7 +232,7 @@ class Fusion(Trainable[_FusionLosses]):
         if backbones:
             from .backbones import base_config
 
-            self.tokenizer = Tokenizer.from_file(str(locate(backbones["text"]) / "tokenizer.json"))
+            self.tokenizer = Tokenizer.from_file(str(weights_folder(backbones["text"]) / "tokenizer.json"))
             self.config = base_config(**backbones, fusion=fusion, **sizes)
         else:
             self.tokenizer = tokenizer_for(lessons.corpus())

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.adapter import Adapter
-from harness.checkpoint import locate
+from harness.checkpoint import weights_folder
 from harness.errors import SampleError, UserError
 from harness.records import Media, Request
 
@@ -52,7 +52,7 @@ class TransformersAdapter(Adapter):
         """Read processor and weights; raises UserError when they are missing, incomplete or of another model."""
         import torch
 
-        folder = locate(self.spec.checkpoint, self.spec.revision)
+        folder = weights_folder(self.spec.checkpoint, self.spec.revision)
         self.device, self.dtype, self.clock = torch.device(device), getattr(torch, self.spec.dtype), clock
         self.processor, self.model = self._read(folder)
         self.model.eval()

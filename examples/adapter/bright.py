@@ -12,7 +12,7 @@ class Bright(Adapter):
         self.threshold = threshold
 
     def load(self, device, clock):
-        pass  # a model with weights reads the folder `harness.checkpoint.locate(self.spec.checkpoint)` here
+        pass  # a model with weights reads the folder `harness.checkpoint.weights_folder(self.spec.checkpoint)` here
 
     def prepare(self, requests, route):  # host work, done while the device is busy with the batch before
         return [np.asarray(open_image(request.media("image")[0])) for request in requests]

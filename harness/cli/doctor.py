@@ -167,7 +167,7 @@ def _device() -> Iterator[Finding]:
 def _room(results: Path) -> Iterator[Finding]:
     total, free = machine.memory_bytes() / 2**30, machine.available_bytes() / 2**30
     little = free < LITTLE_MEMORY
-    found = f"{free:.1f} of {total:.1f} GiB free, {machine.card()['cores']} cores"
+    found = f"{free:.1f} of {total:.1f} GiB free, {machine.host_facts()['cores']} cores"
     todo = "Close other programs; models that do not fit are left out." if little else ""
     yield Finding("memory", "lacking" if little else "ok", found, todo)
     for name, folder in (("disk for results", results), ("disk for models", hub_cache())):

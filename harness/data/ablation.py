@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.dataset import Dataset
+from harness.dataset import Dataset, LazySequence
 from harness.errors import UserError
 from harness.records import Modality, Sample
 
@@ -40,8 +40,8 @@ def ablated(dataset: Dataset, ablation: str, seed: int) -> Dataset:
     return replace(dataset, samples=_Ablated(dataset.samples, kind, donors))
 
 
-class _Ablated(Sequence[Sample]):
-    """Samples without one modality, or with another sample's (`donors`, position -> position); built when asked for."""
+class _Ablated(LazySequence[Sample]):
+    """Samples without one modality, or with that of another sample, whose place `donors` gives by their own."""
 
     def __init__(self, samples: Sequence[Sample], kind: Modality, donors: Mapping[int, int] | None) -> None:
         self.samples, self.donors = samples, donors
@@ -50,13 +50,11 @@ class _Ablated(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         sample = self.samples[index]
         if self.donors is None:
             return _with(sample, self.kind, ())
-        donor = self.donors.get(range(len(self))[index])
+        donor = self.donors.get(index)
         return sample if donor is None else _with(sample, self.kind, _pieces(self.samples[donor], self.kind))
 
 

@@ -13,9 +13,9 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from harness.dataset import Dataset
+from harness.dataset import Dataset, LazySequence
 from harness.errors import UserError, nearest
 from harness.records import Language, Media, Sample
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 FIELDS = ("id", "cluster", "image", "audio", "question", "references", "choices")
 
 
+@runtime_checkable
+class ReadsColumns(Protocol):
+    """Rows of which some columns can be read without the others, such as questions without the images beside them."""
+
+    def only(self, columns: list[str]) -> Sequence[Mapping[str, Any]]:
+        """All rows, with these columns."""
+        ...
+
+
 @dataclass(frozen=True)
 class Rows:
     """A table: rows that may be read lazily, their columns, and what to call them in messages."""
@@ -32,7 +41,7 @@ class Rows:
     rows: Sequence[Mapping[str, Any]]
     columns: list[str]
     places: Sequence[str]
-    """Of each row, file and line."""
+    """The file and the line of each row."""
     table: str
     """The file or repository."""
     folder: Path | None
@@ -40,8 +49,7 @@ class Rows:
 
     def only(self, columns: Iterable[str]) -> Sequence[Mapping[str, Any]]:
         """All rows, with at least these columns (a table on disk then reads no other)."""
-        read = getattr(self.rows, "only", None)
-        return read(list(columns)) if read else self.rows
+        return self.rows.only(list(columns)) if isinstance(self.rows, ReadsColumns) else self.rows
 
 
 def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
@@ -88,7 +96,7 @@ def dataset(
     )
 
 
-class _Mapped(Sequence[Sample]):
+class _Mapped(LazySequence[Sample]):
     """Samples, built when asked for. Form, ids and references are checked when it is made; media are not opened."""
 
     def __init__(self, name: str, spec: DatasetSpec, language: Language, table: Rows) -> None:
@@ -102,7 +110,8 @@ class _Mapped(Sequence[Sample]):
         _check(name, table, [*needed, *spec.slices.values()], "columns")
         self.kept = array("q")
         self.prior: dict[str, tuple[str, ...]] = {}
-        """References by the `prior_by` slice. None of a question with its own choices, which no other question has."""
+        """References by the `prior_by` slice, but not those of questions with choices of their own: no other question
+        has the same ones."""
         self.light = self._only(*used.get("id", ()), *used.get("references", ()), *spec.slices.values())
         self._read(name)
         if not self.kept:
@@ -117,7 +126,7 @@ class _Mapped(Sequence[Sample]):
         return self.table.only(dict.fromkeys(c if c in self.table.columns else c.partition(".")[0] for c in columns))
 
     def _read(self, name: str) -> None:
-        """Which rows have a reference, and the prior; raises UserError for an id that two of them have."""
+        """Find the rows that have a reference, and the prior; raises UserError for an id that two of them have."""
         first: dict[str, int] = {}
         prior: dict[str, list[str]] = {}
         known: dict[str, str] = {}
@@ -140,9 +149,7 @@ class _Mapped(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.kept)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         number = self.kept[index]
         try:
             return self._sample(number)
@@ -258,7 +265,7 @@ class _Mapped(Sequence[Sample]):
         return found
 
 
-class _Chosen(Sequence[Any]):
+class _Chosen(LazySequence[Any]):
     """Some rows of a table, or their places."""
 
     def __init__(self, rows: Sequence[Any], numbers: Sequence[int]) -> None:
@@ -267,12 +274,11 @@ class _Chosen(Sequence[Any]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+    def item(self, index: int) -> Any:
         return self.rows[self.numbers[index]]
 
     def only(self, columns: list[str]) -> list[Mapping[str, Any]]:
-        read = getattr(self.rows, "only", None)
-        rows = read(columns) if read else self.rows
+        rows = self.rows.only(columns) if isinstance(self.rows, ReadsColumns) else self.rows
         return [rows[number] for number in self.numbers]
 
 

@@ -1,4 +1,4 @@
-"""Which samples a run asks about, and in which order: decided from a seed, before any model loads."""
+"""The samples that a run asks about, and their order: decided from a seed, before any model loads."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ sources treat rotation, palettes and rates alike. `path` may also be a local fol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.columns import Rows, keep
+from harness.dataset import LazySequence
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def fetch(spec: DatasetSpec) -> Path:
     return Path(snapshot_download(spec.path, repo_type="dataset", revision=spec.revision))
 
 
-def locate(name: str, spec: DatasetSpec) -> Path:
+def data_folder(name: str, spec: DatasetSpec) -> Path:
     """The folder with the data: `spec.path` itself, or what was fetched. Raises UserError if there is neither."""
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
@@ -53,7 +53,7 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
 
     Raises UserError where the data set is not on this machine, or has no such subset or split.
     """
-    folder = locate(name, spec)
+    folder = data_folder(name, spec)
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -74,7 +74,7 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
     return keep(name, Rows(_Table(table), table.column_names, places, places.table, folder), spec.where)
 
 
-class _Table(Sequence[dict[str, Any]]):
+class _Table(LazySequence[dict[str, Any]]):
     """A `datasets` table as a sequence of rows that reads single columns without the media beside them."""
 
     def __init__(self, table: Dataset) -> None:
@@ -83,7 +83,7 @@ class _Table(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+    def item(self, index: int) -> dict[str, Any]:
         return self.table[index]
 
     def only(self, columns: list[str]) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ class _Table(Sequence[dict[str, Any]]):
         return self.table.select_columns(columns).to_list()
 
 
-class _Places(Sequence[str]):
+class _Places(LazySequence[str]):
     """Where each row stands, for messages."""
 
     def __init__(self, table: str, count: int) -> None:
@@ -100,5 +100,5 @@ class _Places(Sequence[str]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+    def item(self, index: int) -> str:
         return f"{self.table}, row {index}"

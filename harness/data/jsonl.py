@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.columns import Rows, keep
+from harness.dataset import LazySequence
 from harness.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
     return keep(name, Rows(lines, list(lines.columns), _Places(file, lines.numbers), str(file), file.parent), filters)
 
 
-class _Lines(Sequence[dict[str, Any]]):
+class _Lines(LazySequence[dict[str, Any]]):
     """The rows of a file, all checked, and parsed again when asked for: as text they take a fifth of the memory."""
 
     def __init__(self, file: Path) -> None:
@@ -91,12 +92,12 @@ class _Lines(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+    def item(self, index: int) -> dict[str, Any]:
         start = self.starts[index]
         return json.loads(self.text[start : self._end(start)].decode())
 
 
-class _Places(Sequence[str]):
+class _Places(LazySequence[str]):
     """Where each row stands, for messages."""
 
     def __init__(self, file: Path, numbers: Sequence[int]) -> None:
@@ -105,5 +106,5 @@ class _Places(Sequence[str]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+    def item(self, index: int) -> str:
         return f"{self.file}, line {self.numbers[index]}"

@@ -26,7 +26,7 @@ from harness.measure import machine
 from harness.records import Answer
 
 ENOUGH = {"p50_ms": (50, 1), "p90_ms": (90, 36), "p95_ms": (95, 72), "p99_ms": (99, 368)}
-"""Percentile and the least sample for it: the size at which a 95 % order-statistic interval has an upper end."""
+"""By name, a percentile and the fewest timings with which its 95 % order-statistic interval has an upper end."""
 STEADY_OVER, STEADY_WITHIN = 5, 0.05
 """Warm-up ends when the medians of the last 5 timings and of the 5 before are within 5 %."""
 BATCHES = 10
@@ -38,8 +38,8 @@ Extent = tuple[int, int]
 TimedUnit = tuple[Extent, ...]
 """Half-open ranges of samples (of gallery items) that are asked one after another and timed as one."""
 Ready = Callable[[TimedUnit, int], Callable[[], list[Any]]]
-"""Builds a unit's requests, to be answered in exactly so many tokens (0: as they come), and returns what answers them.
-That raises MemoryError where memory ran out."""
+"""A function that builds a unit's requests, to be answered in exactly so many tokens (0: as they come), and returns
+another one, which answers them when it is called and raises MemoryError where memory ran out."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Timing:
 
     total: float
     phases: dict[str, float]
-    """They add up to `total`: what nobody has marked is "unaccounted"."""
+    """Seconds by phase, which add up to `total`: what no phase covers is "unaccounted"."""
     tokens: list[float]
     """From the beginning to each output token, where the adapter stamps them."""
     tokens_out: int
-    """Of all its answers."""
+    """The tokens of all its answers together."""
 
 
 class Stopwatch:
@@ -74,7 +74,7 @@ class Stopwatch:
         finally:
             gc.enable()
             self.clock.timer = None
-            self.clock.take()
+            self.clock.drain()
 
     def _wait(self) -> None:
         machine.synchronise(self.device)
@@ -82,12 +82,12 @@ class Stopwatch:
     def time(self, unit: TimedUnit, tokens: int = 0) -> Timing:
         """One unit, its requests built beforehand; raises what the adapter raises."""
         answer = self.ready(unit, tokens)
-        self.clock.take()
+        self.clock.drain()
         begin = self.clock.read()
         stamp = self.timer.stamp()
         answers = answer()
         total = self.clock.read() - begin
-        phases, stamps = self.clock.take()
+        phases, stamps = self.clock.drain()
         phases["unaccounted"] = total - sum(phases.values())
         written = sum(a.tokens_out or 0 for a in answers if isinstance(a, Answer))
         return Timing(total, phases, [self.timer.between(stamp, token) for token in stamps], written)

@@ -19,7 +19,7 @@ from harness.errors import UserError, nearest
 DEVICES = ("cuda", "mps", "cpu")
 
 
-def card() -> dict[str, Any]:
+def host_facts() -> dict[str, Any]:
     """Processor, memory and library versions; what a device adds comes from `describe_device`."""
     libraries = ("torch", "transformers", "open_clip_torch", "numpy")
     return {
@@ -237,7 +237,7 @@ def _lines(path: str) -> list[str]:
 
 
 def version(name: str) -> str | None:
-    """Of an installed package; None where it is not."""
+    """The version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

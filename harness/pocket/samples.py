@@ -19,18 +19,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.dataset import Dataset
+from harness.dataset import Dataset, LazySequence
 from harness.errors import UserError
 from harness.pocket import scenes as pocket_scenes
 from harness.pocket import speech as pocket_speech
@@ -38,6 +35,7 @@ from harness.pocket import text as pocket_text
 from harness.pocket.scenes import MAKERS, SIZES, Scene, Split, Stream
 from harness.pocket.text import CATEGORIES, SPOKEN_CATEGORIES, Question
 from harness.records import Language, Media, Sample
+from harness.store.files import cache_folder, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,8 +101,8 @@ class Item:
         return pocket_text.caption(self.scene, language)
 
 
-class _Samples(Sequence[Sample]):
-    """Built when asked for; the pictures come from the cache."""
+class _Samples(LazySequence[Sample]):
+    """The samples of what a task asks; their pictures come from the cache."""
 
     def __init__(self, items: Sequence[Item], language: Language) -> None:
         self.items = items
@@ -113,9 +111,7 @@ class _Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         item, language = self.items[index], self.language
         scene, question = item.scene, item.question(language)
         media = [Media("image", scene.id, _picture(scene), where=f"pocket {scene.id}")]
@@ -228,42 +224,21 @@ def pictures(stream: Stream, split: Split) -> np.ndarray:
     made = np.stack([pocket_scenes.render(MAKERS[stream](split, index)) for index in range(SIZES[split])])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(data, lambda file: np.save(file, made))
+        with replacing(data, shared=True) as file:
+            np.save(file, made)
         description = {"sha256": _sha256(data), "stream": stream, "split": split, "shape": list(made.shape)}
-        _replace(note, lambda file: file.write(json.dumps(description).encode()))
+        with replacing(note, shared=True) as file:
+            file.write(json.dumps(description).encode())
     except OSError:  # a read-only home or a full disk costs a second, not the run
         pass
     return made
 
 
-def cache_folder() -> Path:
-    """$HARNESS_CACHE, else the platform's folder for caches."""
-    if chosen := os.environ.get("HARNESS_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "harness"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "harness"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
-
-
 @cache
 def _version() -> str:
-    """What the pictures depend on: the code that makes them."""
+    """The digest of what the pictures depend on: the code that makes them."""
     return hashlib.sha256(Path(pocket_scenes.__file__).read_bytes()).hexdigest()[:12]
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _replace(path: Path, write: Callable) -> None:
-    """Write a file beside `path` and rename it, so that nobody ever reads half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

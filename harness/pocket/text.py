@@ -34,7 +34,7 @@ class Question:
 
     category: str
     form: str
-    """Which wording of the category, such as "kind by colour"."""
+    """The wording within the category, such as "kind by colour"."""
     question: str
     answer: str
     spoken: int | None = None
@@ -140,7 +140,7 @@ def spoken_questions(scene: Scene, language: Language, category: str | None = No
 
     def ask(category: str, answer: str, digit: int) -> Question:
         text = _say(category, language)
-        return Question(category, category, text, word(answer, language), digit, digits.get(digit))
+        return Question(category, category, text, word(answer, language), spoken=digit, about=digits.get(digit))
 
     asked = []
     for name in SPOKEN_CATEGORIES if category is None else (category,):

@@ -60,7 +60,7 @@ def begin(plan: Plan, folder: RunFolder) -> None:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seed": plan.run.seed,
             "config": to_json(plan.run),
-            "machine": machine.card() | machine.describe_device(plan.device),
+            "machine": machine.host_facts() | machine.describe_device(plan.device),
             "models": {
                 name: {**model_facts(spec, plan.device), "object": name in plan.objects}
                 for name, spec in plan.run.models.items()

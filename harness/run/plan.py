@@ -220,7 +220,7 @@ def _cell_job(plan: Plan, spec: ModelSpec, key: str, group: CellGroup, route: Ro
         route=route,
         ablate=group.ablate or "none",
         seed=plan.run.seed,
-        indices=plan.asked(group, route).taken,
+        indices=plan.asked(group, route).source_indices,
         batches=tuple(batch_plan(items.sides, batch_size)),
         batch_size=batch_size,
     )

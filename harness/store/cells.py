@@ -128,7 +128,7 @@ class CellStore:
             self._synced = now
 
     def ids(self) -> set[str]:
-        """Of the records that are whole; what a loss of power has damaged does not count, and is asked again."""
+        """The ids of the whole records; what a loss of power has damaged does not count, and is asked again."""
         return {name for name, _ in self._whole_lines()}
 
     def _whole_lines(self) -> Iterator[tuple[str, bytes]]:

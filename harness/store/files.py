@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -89,3 +90,14 @@ def read_json(path: Path) -> Any:
 def file_stem(name: str) -> str:
     """`name` as part of a file name on any system."""
     return re.sub(r"[^\w.\-+]", "_", name).strip(".") or "_"
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $HARNESS_CACHE, else `harness` in the platform's folder for caches."""
+    if chosen := os.environ.get("HARNESS_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "harness"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "harness"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"

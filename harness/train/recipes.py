@@ -20,7 +20,7 @@ from typing import Any
 from harness.checkpoint import BUNDLED, folder_of
 from harness.config.specs import RecipeSpec, TrainingSpec, to_json
 from harness.errors import UserError, nearest
-from harness.store.files import replacing, replacing_folder, write_json
+from harness.store.files import cache_folder, replacing, replacing_folder, write_json
 from harness.targets import constructor_arguments, current_target, load_class
 from harness.train.loop import Outcome, Trainable, train
 
@@ -100,8 +100,8 @@ class Recipes:
 
 
 def work_folder() -> Path:
-    """Where runs are kept unless `work_dir=` says otherwise: $HARNESS_CACHE/training, or ~/.cache/harness/training."""
-    return Path(os.environ.get("HARNESS_CACHE") or Path.home() / ".cache" / "harness") / "training"
+    """Where runs are kept unless `work_dir=` says otherwise: `training` in the folder for caches."""
+    return cache_folder() / "training"
 
 
 def _trainable_class(name: str, target: str) -> type[Trainable]:

@@ -119,7 +119,7 @@ def test_answers_are_as_long_as_they_must_be_and_each_token_is_stamped(family):
         prepared = adapter.prepare([request], "generate")
         adapter.clock.timer = HostTimer(adapter.clock.now)
         (answer,) = adapter.generate(prepared)
-        _, stamps = adapter.clock.take()
+        _, stamps = adapter.clock.drain()
         adapter.clock.timer = None
         assert answer.tokens_out == len(stamps) == length
         assert stamps == sorted(stamps)

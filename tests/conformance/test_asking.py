@@ -99,7 +99,7 @@ def test_arguments_for_the_chat_template_reach_it(tmp_path_factory):
 def test_prefill_and_decode_are_marked_on_the_clock(chat):
     chat.clock.timer = HostTimer(chat.clock.now)
     chat.generate(chat.prepare([Request((picture(), "what is it?"), max_new_tokens=8)], "generate"))
-    phases, _ = chat.clock.take()
+    phases, _ = chat.clock.drain()
     chat.clock.timer = None
     assert set(phases) == {"prefill", "decode", "postprocess"}
     assert min(phases.values()) > 0

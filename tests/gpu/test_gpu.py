@@ -147,7 +147,7 @@ def test_a_phase_counts_the_devices_work_and_not_its_launch():
     with clock.phase("encode"):
         begin_work()
     total = clock.read() - start
-    seconds, _ = clock.take()
+    seconds, _ = clock.drain()
     assert seconds["encode"] == pytest.approx(total, rel=0.05, abs=0.005)
 
 
@@ -159,7 +159,7 @@ def test_each_token_is_stamped_in_order_within_its_call():
     begin, stamp = adapter.clock.read(), adapter.clock.timer.stamp()
     (answer,) = adapter.generate(inputs)
     total = adapter.clock.read() - begin
-    _, tokens = adapter.clock.take()
+    _, tokens = adapter.clock.drain()
     times = [adapter.clock.timer.between(stamp, token) for token in tokens]
     assert answer.tokens_out == len(times) == 8
     assert times == sorted(times)

@@ -143,7 +143,7 @@ def test_a_phase_does_not_count_the_phases_within_it():
                 with world.clock.phase("outer"):
                     world.time += 4
             world.time += 8
-        seconds, _ = world.clock.take()
+        seconds, _ = world.clock.drain()
     assert seconds == {"outer": 13.0, "inner": 2.0}
 
 
@@ -160,14 +160,14 @@ def test_a_phase_that_ends_in_an_error_is_counted_and_closed():
             fail()
         with world.clock.phase("later"):
             world.time += 1
-        assert world.clock.take()[0] == {"outer": 0.0, "inner": 1.0, "later": 1.0}
+        assert world.clock.drain()[0] == {"outer": 0.0, "inner": 1.0, "later": 1.0}
 
 
 def test_outside_a_latency_pass_the_clock_keeps_nothing():
     clock = Clock(now=lambda: pytest.fail("the clock was read"))
     with clock.phase("decode"):
         clock.token()
-    assert clock.take() == ({}, [])
+    assert clock.drain() == ({}, [])
 
 
 def test_first_token_counts_from_the_request_and_further_ones_from_one_another():

@@ -29,7 +29,7 @@ def asked(dataset: Dataset) -> list[int]:
 def test_the_longest_questions_come_first_and_equal_ones_keep_their_order():
     dataset = by_length(quiz([3, 9, 5, 9, 3]))
     assert [sample.id for sample in dataset] == ["1", "3", "2", "0", "4"]
-    assert dataset.taken == (1, 3, 2, 0, 4)
+    assert dataset.source_indices == (1, 3, 2, 0, 4)
 
 
 def test_questions_are_sorted_among_their_neighbours_alone(monkeypatch):
@@ -40,13 +40,13 @@ def test_questions_are_sorted_among_their_neighbours_alone(monkeypatch):
 def test_questions_of_one_length_are_asked_as_they_stand():
     dataset = quiz([4, 4, 4])
     assert by_length(dataset) is dataset
-    assert dataset.taken is None
+    assert dataset.source_indices is None
 
 
 def test_a_draw_in_order_of_length_still_names_places_in_the_whole_data_set():
     drawn = quiz(list(range(10))).take([1, 4, 8])
     dataset = by_length(drawn)
-    assert dataset.taken == (8, 4, 1)
+    assert dataset.source_indices == (8, 4, 1)
     assert asked(dataset) == [8, 4, 1]
 
 

@@ -9,8 +9,9 @@ from harness.errors import UserError
 from harness.records import Record
 from harness.run.driver import resumed
 from harness.store.cells import CellStore
-from harness.store.files import write_json
+from harness.store.files import cache_folder, replacing, write_json
 from harness.store.runs import RunFolder, runs
+from harness.train.recipes import work_folder
 
 
 def record(name: str) -> Record:
@@ -165,3 +166,34 @@ def test_a_run_of_the_first_version_cannot_go_on_and_is_told_so_in_a_sentence(tm
     write_json(folder.path / "run.json", {"harness": "0.1.0", "models": {}, "config": {"spec": "run"}})
     with pytest.raises(UserError, match=r"begun by harness 0\.1\.0 .*fingerprints.*still reads the old one\.$"):
         resumed(folder)
+
+
+@pytest.mark.parametrize(
+    ("environment", "platform", "found"),
+    [
+        ({"HARNESS_CACHE": "/fast/cache", "XDG_CACHE_HOME": "/x"}, "linux", "/fast/cache"),
+        ({"XDG_CACHE_HOME": "/x"}, "linux", "/x/harness"),
+        ({}, "linux", "/home/me/.cache/harness"),
+        ({}, "darwin", "/home/me/Library/Caches/harness"),
+    ],
+)
+def test_there_is_one_folder_for_what_can_be_made_again(environment, platform, found, monkeypatch):
+    for name in ("HARNESS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (environment | {"HOME": "/home/me"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.platform", platform)
+    assert str(cache_folder()) == found
+    assert str(work_folder()) == f"{found}/training"
+
+
+def test_a_shared_file_has_a_name_of_its_own_until_it_is_whole_and_a_failure_leaves_nothing(tmp_path):
+    path = tmp_path / "shared.bin"
+    with replacing(path, shared=True) as first, replacing(path) as second:
+        assert len(list(tmp_path.iterdir())) == 2
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"  # it was closed last
+    with pytest.raises(ZeroDivisionError), replacing(path, shared=True):
+        raise ZeroDivisionError
+    assert [file.name for file in tmp_path.iterdir()] == ["shared.bin"]

@@ -139,7 +139,7 @@ def question_lesson(scene: Scene, language: Language, rng: np.random.Generator, 
     question = found[int(rng.integers(len(found)))]
     template = prompts()["vqa"][language]
     prompt = template.format(question=question.question)
-    return Lesson(prompt, question.answer, category, language, question.spoken, question.about)
+    return Lesson(prompt, question.answer, category, language, spoken=question.spoken, about=question.about)
 
 
 def question_lessons(scene: Scene, rng: np.random.Generator, count: int, more: Sequence[str] = ()) -> list[Lesson]:

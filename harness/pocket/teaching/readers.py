@@ -90,7 +90,7 @@ def naming_loss(logits: Tensor, words: Tensor) -> Tensor:
 
 
 def read_accuracy(kinds: Tensor, colours: Tensor, labels: Tensor) -> dict[str, float]:
-    """Of scenes: how often all four cells are right; of close-ups: the main object's kind."""
+    """How often all four cells of a scene are right, and how often the kind of a close-up's main object is."""
     right = (kinds.argmax(-1) == labels[..., 0]) & (colours.argmax(-1) == labels[..., 1])
     closeup = labels[:, 4, 0] > 0
     main = (kinds.argmax(-1) == labels[..., 0])[:, 4]

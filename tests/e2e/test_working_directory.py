@@ -31,9 +31,8 @@ def trap(world):
     return run
 
 
-@pytest.mark.parametrize("latency", ["quick", "full"])  # from the fork server, and in a process that is spawned
-def test_nothing_of_the_working_directory_is_imported_in_the_place_of_a_library(trap, latency):
-    words = ["model=pocket-clip", "task=classification", "limit=8", f"latency={latency}", "latency.samples=2"]
+def test_nothing_of_the_working_directory_is_imported_in_the_place_of_a_library(trap):
+    words = ["model=pocket-clip", "task=classification", "limit=8", "latency=off"]
     done = trap("run", *words, "report.charts=false")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -65,8 +64,10 @@ def test_an_adapter_lies_in_the_working_directory_or_beside_the_configs_that_nam
     (config / "model" / "local.yaml").write_text(MODEL.format(name="local", target="local_model.Local"))
     (folder / "local_model.py").write_text(CLASS)
     (folder / "local_words.py").write_text("WORD = 'yes'")
-    words = ["model=local", "limit=8", "latency=off", "report.charts=false", "run=here", "--config-dir", str(config)]
-    done = trap("run", *words)
+    words = ["model=local", "limit=8", "latency=full", "latency.samples=2", "report.charts=false", "run=here"]
+    done = trap(
+        "run", *words, "--config-dir", str(config)
+    )  # a full latency pass spawns a process without a fork server
     assert done.returncode == 0, done.stdout + done.stderr
     cells = [cell for cell in world.summary("here")["cells"] if cell["model"] == "local"]
     assert [cell["status"] for cell in cells] == ["complete", "complete"]  # in English and in Chinese

@@ -1,6 +1,8 @@
 """A data set as tasks and the engine see it: a sequence of samples in one language, and what it declares about itself.
 
-Sources (`harness.data`) build them; nothing here knows files or hubs.
+Sources (`harness.data`, `harness.pocket`) build data sets; nothing here knows files or hubs. A data set may have more
+samples than fit into memory, so its sequences are lazy: an item is made when it is asked for, and made again when it is
+asked for again. `LazySequence` is what all of them share.
 """
 
 from __future__ import annotations
@@ -12,18 +14,18 @@ from typing import Protocol, TypeVar, overload, runtime_checkable
 
 from harness.records import Language, Modality, Sample
 
-Item = TypeVar("Item", covariant=True)
+Item = TypeVar("Item")
 
 
 class LazySequence(Sequence[Item]):
-    """A sequence whose items are built when they are asked for. A subclass says how many there are, and builds one."""
+    """A sequence that makes an item when it is asked for. A subclass says how many there are, and makes one of them."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def item(self, index: int) -> Item:
-        """The item at a place from 0 to the last one."""
+        """The item at `index`, which is at least 0 and less than the length."""
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -31,30 +33,43 @@ class LazySequence(Sequence[Item]):
     def __getitem__(self, index: slice) -> list[Item]: ...
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
         if isinstance(index, slice):
-            return [self.item(place) for place in range(*index.indices(len(self)))]
+            return [self.item(place) for place in range(len(self))[index]]
         return self.item(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Item]:
         return map(self.item, range(len(self)))
 
 
+class Chosen(LazySequence[Item]):
+    """Some items of another sequence, in an order of their own: those at `indices`."""
+
+    def __init__(self, whole: Sequence[Item], indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def item(self, index: int) -> Item:
+        return self.whole[self.indices[index]]
+
+
 @runtime_checkable
 class KnowsLengths(Protocol):
-    """A sequence of samples that knows how long their texts are without building the samples."""
+    """Samples whose questions can be measured without making the samples."""
 
     def lengths(self) -> list[int]:
-        """The number of characters in each sample's question and choices."""
+        """For each sample the number of characters of its question and of its choices."""
         ...
 
 
 @dataclass(frozen=True)
-class Dataset(Sequence[Sample]):
+class Dataset(LazySequence[Sample]):
     """Samples of one split in one language."""
 
     name: str
     language: Language
     samples: Sequence[Sample]
-    """May be lazy: indexing builds the sample."""
+    """May be lazy."""
     labels: tuple[str, ...] = ()
     """The declared label set, in the samples' language: classes, or the closed answers of a VQA set."""
     modalities: tuple[Modality, ...] = ("text", "image")
@@ -70,50 +85,36 @@ class Dataset(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - Sequence's two overloads
+    def item(self, index: int) -> Sample:
         return self.samples[index]
 
     def take(self, indices: Sequence[int]) -> Dataset:
         """The same data set with only these samples, in this order."""
         whole = self.samples
-        if isinstance(whole, _Taken):
-            whole, indices = whole.samples, [whole.indices[i] for i in indices]
-        return replace(self, samples=_Taken(whole, indices))
+        if isinstance(whole, _ChosenSamples):
+            whole, indices = whole.whole, [whole.indices[i] for i in indices]
+        return replace(self, samples=_ChosenSamples(whole, tuple(indices)))
 
     @property
     def source_indices(self) -> tuple[int, ...] | None:
-        """The places of the samples in the whole data set that they were taken from; None for the whole."""
-        return self.samples.indices if isinstance(self.samples, _Taken) else None
+        """Where the samples stand in the whole data set that they were taken from; None for the whole."""
+        return tuple(self.samples.indices) if isinstance(self.samples, _ChosenSamples) else None
 
     def lengths(self) -> list[int]:
-        """The number of characters in each sample's question and choices."""
-        return _lengths(self.samples)
+        """For each sample the number of characters of its question and of its choices."""
+        if isinstance(self.samples, KnowsLengths):
+            return self.samples.lengths()
+        return [_length(sample) for sample in self.samples]
 
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
 
-
-class _Taken(LazySequence[Sample]):
-    """Some samples of a sequence, still built only when asked for."""
-
-    def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
-        self.samples, self.indices = samples, tuple(indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def item(self, index: int) -> Sample:
-        return self.samples[self.indices[index]]
+class _ChosenSamples(Chosen[Sample]):
+    """What `Dataset.take` takes."""
 
     def lengths(self) -> list[int]:
-        if not isinstance(self.samples, KnowsLengths):  # no other sample than these need be built
-            return [_length(sample) for sample in self]
-        whole = self.samples.lengths()
-        return [whole[i] for i in self.indices]
-
-
-def _lengths(samples: Sequence[Sample]) -> list[int]:
-    return samples.lengths() if isinstance(samples, KnowsLengths) else [_length(sample) for sample in samples]
+        if isinstance(self.whole, KnowsLengths):
+            known = self.whole.lengths()
+            return [known[i] for i in self.indices]
+        return [_length(sample) for sample in self]
 
 
 def _length(sample: Sample) -> int:

@@ -1,4 +1,4 @@
-"""Where samples come from: generated (pocket), JSON lines and media files on disk (jsonl), or the hub.
+"""Where samples come from: they are generated (pocket), or read from files (jsonl) or from the hub's cache (hub).
 
 `load` is the one way in. Sources know no task beyond its name and no adapter.
 """
@@ -28,8 +28,8 @@ def load(
 ) -> Dataset:
     """The samples of one split (the spec's unless `split` says otherwise) in one language, for `task`.
 
-    Media are not opened here: one that does not open fails its sample later.
-    Raises UserError where the data set is not for that task or language, or its data are absent or of another form.
+    Media are not opened here; one that does not open fails its sample later. Raises UserError where the data set is
+    not for that task or language, or its data are absent or of another form.
     """
     if task not in spec.tasks:
         raise UserError(f"Data set '{name}' is not made for task '{task}'. {nearest(task, spec.tasks)}")
@@ -50,7 +50,7 @@ def load(
 
 
 def data_file(spec: DatasetSpec, data_dir: str | Path | None, name: str = "") -> Path:
-    """The file that a jsonl data set reads. Raises UserError, saying where it looked, if there is none."""
+    """The file that a jsonl data set reads. If there is none, raises a UserError that says where it was looked for."""
     from harness.data import jsonl
 
     return jsonl.find(name or spec.path, spec, data_dir)

@@ -18,7 +18,7 @@ from harness.records import Modality, Sample
 
 
 def modality(ablation: str) -> Modality:
-    """What an ablation takes away or exchanges."""
+    """The modality that an ablation takes away or exchanges."""
     return ablation.removeprefix("shuffled-")  # pyright: ignore[reportReturnType]
 
 
@@ -30,8 +30,8 @@ def applies(dataset: Dataset, ablation: str) -> bool:
 def ablated(dataset: Dataset, ablation: str, seed: int) -> Dataset:
     """The data set after the ablation, which depends on `seed` and the samples' order alone.
 
-    Shuffled: a sample is given what another cluster's has, never anything that its own cluster holds.
-    Raises UserError where no other cluster has something else to give.
+    When shuffled, a sample is given what a sample of another cluster has, and never anything that its own cluster
+    holds. Raises UserError where no other cluster has something else to give.
     """
     if ablation == "none":
         return dataset
@@ -41,7 +41,7 @@ def ablated(dataset: Dataset, ablation: str, seed: int) -> Dataset:
 
 
 class _Ablated(LazySequence[Sample]):
-    """Samples without one modality, or with that of another sample, whose place `donors` gives by their own."""
+    """Samples without one modality, or with another one's: `donors` maps a sample's position to its donor's."""
 
     def __init__(self, samples: Sequence[Sample], kind: Modality, donors: Mapping[int, int] | None) -> None:
         self.samples, self.donors = samples, donors
@@ -59,14 +59,14 @@ class _Ablated(LazySequence[Sample]):
 
 
 def _pieces(sample: Sample, kind: Modality) -> tuple[Any, ...]:
-    """What a sample has of a modality: its media of that kind, or its question."""
+    """What a sample has of a modality: its media of that kind or, for text, its question."""
     if kind == "text":
         return (sample.question,) if sample.question else ()
     return tuple(medium for medium in sample.media if medium.kind == kind)
 
 
 def _with(sample: Sample, kind: Modality, pieces: Sequence[Any]) -> Sample:
-    """The sample with `pieces` in the places of its own (again from the first where it has more), or without any."""
+    """The sample with `pieces` in the places of its own (from the first again where they are fewer), or without any."""
     if kind == "text":
         return replace(sample, question=pieces[0] if pieces else "")
     media, taken = [], 0
@@ -80,8 +80,10 @@ def _with(sample: Sample, kind: Modality, pieces: Sequence[Any]) -> Sample:
 
 
 def _donors(dataset: Dataset, kind: Modality, seed: int) -> dict[int, int]:
-    """For each sample that has the modality, the position of the one whose it is given: the clusters are put in a
-    circle by chance, and each takes from the next that has none of its own pieces."""
+    """For each sample that has the modality, by position, the position of the sample whose pieces it is given.
+
+    The clusters are put in a circle by chance, and each takes from the next one that holds none of its own pieces.
+    """
     members: dict[str, list[int]] = {}
     pieces: dict[str, set[Any]] = {}
     for i, sample in enumerate(dataset):

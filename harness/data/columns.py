@@ -11,11 +11,11 @@ import random
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from harness.dataset import Dataset, LazySequence
+from harness.dataset import Chosen, Dataset, LazySequence
 from harness.errors import UserError, nearest
 from harness.records import Language, Media, Sample
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 FIELDS = ("id", "cluster", "image", "audio", "question", "references", "choices")
 
 
+Row = Mapping[str, Any]
+"""A row of a table: its cells by column."""
+
+
 @runtime_checkable
 class ReadsColumns(Protocol):
-    """Rows of which some columns can be read without the others, such as questions without the images beside them."""
+    """Rows on disk, of which some columns can be read without the media that stand beside them."""
 
-    def only(self, columns: list[str]) -> Sequence[Mapping[str, Any]]:
-        """All rows, with these columns."""
+    def only(self, columns: Sequence[str]) -> Sequence[Row]:
+        """All rows, with these columns alone."""
         ...
 
 
@@ -38,22 +42,43 @@ class ReadsColumns(Protocol):
 class Rows:
     """A table: rows that may be read lazily, their columns, and what to call them in messages."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
     columns: list[str]
     places: Sequence[str]
-    """The file and the line of each row."""
+    """Where each row stands, such as its file and line."""
     table: str
-    """The file or repository."""
+    """The name of the table: its file or repository."""
     folder: Path | None
-    """What media paths are relative to."""
+    """The folder that media paths are relative to; None: the working directory."""
 
-    def only(self, columns: Iterable[str]) -> Sequence[Mapping[str, Any]]:
+    def only(self, columns: Iterable[str]) -> Sequence[Row]:
         """All rows, with at least these columns (a table on disk then reads no other)."""
         return self.rows.only(list(columns)) if isinstance(self.rows, ReadsColumns) else self.rows
 
 
+class Places(LazySequence[str]):
+    """Where each row of a table stands, such as "rows.jsonl, line 3"."""
+
+    def __init__(self, table: str, word: str, numbers: Sequence[int]) -> None:
+        self.table, self.word, self.numbers = table, word, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def item(self, index: int) -> str:
+        return f"{self.table}, {self.word} {self.numbers[index]}"
+
+
+class _ChosenRows(Chosen[Row]):
+    """The rows that pass a filter."""
+
+    def only(self, columns: Sequence[str]) -> Sequence[Row]:
+        rows = self.whole.only(columns) if isinstance(self.whole, ReadsColumns) else self.whole
+        return [rows[number] for number in self.indices]
+
+
 def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
-    """The rows that pass all filters. Raises UserError for an unknown column or if no row is left."""
+    """The rows that pass all filters; raises UserError for an unknown column, and where no row is left."""
     if not filters:
         return table
     _check(name, table, filters, "where")
@@ -69,14 +94,13 @@ def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
     if not chosen:
         said = ", ".join(f"{column} = {value}" for column, value in filters.items())
         raise UserError(f"Data set '{name}': no row of {table.table} has {said}.")
-    places = _Chosen(table.places, chosen)
-    return Rows(_Chosen(table.rows, chosen), table.columns, places, table.table, table.folder)
+    return replace(table, rows=_ChosenRows(table.rows, chosen), places=Chosen(table.places, chosen))
 
 
 def dataset(
     name: str, spec: DatasetSpec, language: Language, split: str | None, read: Callable[[str], Rows]
 ) -> Dataset:
-    """Map the rows that `read` gives for a split. Raises UserError where the table's form does not fit the config."""
+    """A data set of the rows that `read` gives for a split; raises UserError where they do not fit the config."""
     wanted = split or spec.split
     samples = _Mapped(name, spec, language, read(wanted))
     prior_split = spec.train_split or wanted
@@ -97,7 +121,7 @@ def dataset(
 
 
 class _Mapped(LazySequence[Sample]):
-    """Samples, built when asked for. Form, ids and references are checked when it is made; media are not opened."""
+    """The samples of a table. Form, ids and references are checked at once, for all rows; media are not opened."""
 
     def __init__(self, name: str, spec: DatasetSpec, language: Language, table: Rows) -> None:
         self.spec, self.table = spec, table
@@ -110,8 +134,7 @@ class _Mapped(LazySequence[Sample]):
         _check(name, table, [*needed, *spec.slices.values()], "columns")
         self.kept = array("q")
         self.prior: dict[str, tuple[str, ...]] = {}
-        """References by the `prior_by` slice, but not those of questions with choices of their own: no other question
-        has the same ones."""
+        """References by the `prior_by` slice. Questions with choices of their own give none, as no other has them."""
         self.light = self._only(*used.get("id", ()), *used.get("references", ()), *spec.slices.values())
         self._read(name)
         if not self.kept:
@@ -121,12 +144,12 @@ class _Mapped(LazySequence[Sample]):
                 f"(from {source}). Columns found: {', '.join(table.columns)}."
             )
 
-    def _only(self, *columns: str) -> Sequence[Mapping[str, Any]]:
-        """All rows of the table with these columns (the outer one of "a.b") alone."""
+    def _only(self, *columns: str) -> Sequence[Row]:
+        """All rows of the table, with at least these columns; of "a.b" it is column a."""
         return self.table.only(dict.fromkeys(c if c in self.table.columns else c.partition(".")[0] for c in columns))
 
     def _read(self, name: str) -> None:
-        """Find the rows that have a reference, and the prior; raises UserError for an id that two of them have."""
+        """Note which rows have a reference, and count the prior; raises UserError for an id that two of them have."""
         first: dict[str, int] = {}
         prior: dict[str, list[str]] = {}
         known: dict[str, str] = {}
@@ -176,7 +199,7 @@ class _Mapped(LazySequence[Sample]):
         )
 
     def _broken(self, number: int, error: Exception) -> Sample:
-        """A row that cannot be read, from what of it was read when the table was checked."""
+        """The sample of a row that cannot be read: it holds what was read when the table was checked, and the fault."""
         place, row = self.table.places[number], self.light[number]
         kinds: tuple[Literal["image", "audio"], ...] = ("image", "audio")
         sample_id = self._id(number, row)
@@ -191,7 +214,7 @@ class _Mapped(LazySequence[Sample]):
         )
 
     def lengths(self) -> list[int]:
-        """See `Dataset.lengths`; of a table on disk no medium is read for it."""
+        """See `Dataset.lengths`; no medium of a table on disk is read for it."""
         fields = [field for field in ("question", "choices") if field in self.spec.columns]
         columns = [column for field in fields for column in _columns(self.spec.columns[field], self.language)]
         if not columns:  # all are asked the same
@@ -199,10 +222,10 @@ class _Mapped(LazySequence[Sample]):
         rows = self._only(*columns)
         return [sum(len(text) for field in fields for text in self._all(field, rows[number])) for number in self.kept]
 
-    def _id(self, number: int, row: Mapping[str, Any]) -> str:
+    def _id(self, number: int, row: Row) -> str:
         return self._one("id", row) if "id" in self.spec.columns else str(number)
 
-    def _references(self, row: Mapping[str, Any], choices: list[str]) -> tuple[str, ...]:
+    def _references(self, row: Row, choices: list[str]) -> tuple[str, ...]:
         given = self._all("references", row)
         column = self.spec.columns.get("references")
         # A whole number is a place among the choices, even where the choices are figures too.
@@ -211,24 +234,24 @@ class _Mapped(LazySequence[Sample]):
             return tuple(choices[cell] for cell in cells)
         return tuple(_lettered(reference, choices) for reference in given)
 
-    def _slices(self, row: Mapping[str, Any]) -> dict[str, str]:
+    def _slices(self, row: Row) -> dict[str, str]:
         found = {slice_: self._texts(column, row) for slice_, column in self.spec.slices.items()}
         return {slice_: " ".join(texts) for slice_, texts in found.items() if texts}
 
     def _shared(self, medium: Media) -> str:
-        """The medium's name, the same on every machine."""
+        """A name for a medium that is the same on every machine: its path below the table's folder, else its key."""
         path, folder = medium.source, self.table.folder
         inside = isinstance(path, Path) and folder is not None and path.is_relative_to(folder)
         return path.relative_to(folder).as_posix() if inside else medium.key  # pyright: ignore
 
-    def _one(self, field: str, row: Mapping[str, Any]) -> str:
+    def _one(self, field: str, row: Row) -> str:
         return " ".join(self._all(field, row))
 
-    def _all(self, field: str, row: Mapping[str, Any]) -> list[str]:
+    def _all(self, field: str, row: Row) -> list[str]:
         source = self.spec.columns.get(field)
         return [] if source is None else self._texts(source, row)
 
-    def _texts(self, source: Any, row: Mapping[str, Any]) -> list[str]:
+    def _texts(self, source: Any, row: Row) -> list[str]:
         """The texts that a columns entry gives for a row; none where the cell is empty."""
         if isinstance(source, Mapping):
             source = source[self.language]
@@ -252,7 +275,7 @@ class _Mapped(LazySequence[Sample]):
             return value
         return value[self.language] if isinstance(value, Mapping) and self.language in value else value
 
-    def _media(self, kind: Literal["image", "audio"], row: Mapping[str, Any], number: int) -> list[Media]:
+    def _media(self, kind: Literal["image", "audio"], row: Row, number: int) -> list[Media]:
         place = self.table.places[number]
         sources = self.spec.columns.get(kind, ())
         found = []
@@ -263,23 +286,6 @@ class _Mapped(LazySequence[Sample]):
         if sources and not found:  # asked without its picture a question would look answered; this one fails instead
             found.append(_absent(kind, place))
         return found
-
-
-class _Chosen(LazySequence[Any]):
-    """Some rows of a table, or their places."""
-
-    def __init__(self, rows: Sequence[Any], numbers: Sequence[int]) -> None:
-        self.rows, self.numbers = rows, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def item(self, index: int) -> Any:
-        return self.rows[self.numbers[index]]
-
-    def only(self, columns: list[str]) -> list[Mapping[str, Any]]:
-        rows = self.rows.only(columns) if isinstance(self.rows, ReadsColumns) else self.rows
-        return [rows[number] for number in self.numbers]
 
 
 def _columns(source: Any, language: Language) -> list[str]:
@@ -294,12 +300,12 @@ def _columns(source: Any, language: Language) -> list[str]:
     return re.findall(r"{([^{}]+)}", source) if "{" in source else [source]
 
 
-def _fill(template: str, row: Mapping[str, Any]) -> str:
+def _fill(template: str, row: Row) -> str:
     return re.sub(r"{([^{}]+)}", lambda match: str(row.get(match[1], "")).strip(), template).strip()
 
 
-def _reach(row: Mapping[str, Any], column: str) -> list[Any]:
-    """The values in a column; "a.b" is b of every object in a. A list gives several, nothing none."""
+def _reach(row: Row, column: str) -> list[Any]:
+    """The values in a column; "a.b" is b of every object in a. A list gives several values, an empty cell none."""
     value: Any = row.get(column)
     if column not in row and "." in column:
         outer, _, inner = column.partition(".")
@@ -314,7 +320,7 @@ def _reach(row: Mapping[str, Any], column: str) -> list[Any]:
 
 
 def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, place: str) -> Media:
-    """A path, encoded bytes, or an object {bytes, path}, as `datasets` gives what it does not decode."""
+    """The medium of a cell: a path, encoded bytes, or {bytes, path}, which is what `datasets` does not decode."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path") or b""
     if isinstance(value, bytes):
@@ -325,12 +331,12 @@ def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, pl
 
 
 def _absent(kind: Literal["image", "audio"], place: str) -> Media:
-    """Stands for a medium that the row does not have: it does not open."""
+    """A medium that stands for one that the row does not have. It does not open."""
     return Media(kind, f"{place}, no {kind}", b"", where=place)
 
 
 def _lettered(reference: str, choices: Sequence[str]) -> str:
-    """The text of the right choice, where a reference is its letter."""
+    """The reference or, where it is the letter of a choice, the text of that choice."""
     place = ord(reference) - ord("A") if len(reference) == 1 and reference not in choices else -1
     return choices[place] if 0 <= place < len(choices) else reference
 

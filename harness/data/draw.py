@@ -1,4 +1,4 @@
-"""The samples that a run asks about, and their order: decided from a seed, before any model loads."""
+"""The samples that a run asks about, and their order, which are decided from a seed before any model loads."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from harness.dataset import Dataset
 from harness.errors import UserError
 
 WINDOW = 1_024
-"""Neighbouring samples that are sorted by length: many batches, and yet what shares a picture stays together."""
+"""How many neighbouring samples are sorted by length: many batches, and yet what shares a picture stays together."""
 
 
 def by_length(dataset: Dataset) -> Dataset:
-    """The samples of each window of neighbours, the longest first; the data set itself where that changes nothing."""
+    """The data set with the longest samples first in each window of neighbours; itself where that changes nothing."""
     lengths = dataset.lengths()
     order = sorted(range(len(dataset)), key=lambda i: (i // WINDOW, -lengths[i]))
     return dataset if order == list(range(len(dataset))) else dataset.take(order)
 
 
 def draw(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """At most `limit` samples as whole clusters, drawn by seed, in proportion from each stratum (the field that the
-    prior is counted by, or the label), and kept in the data set's order."""
+    """At most `limit` samples, drawn by seed as whole clusters and kept in the data set's order; None: all.
+
+    Each stratum (a value of the slice that the prior is counted by, or a label) gives clusters in proportion. Raises
+    UserError for a data set without samples, and for a limit that no cluster fits into.
+    """
     if not len(dataset):
         raise UserError(f"dataset={dataset.name} ({dataset.language}) has no samples.")
     if limit is None:

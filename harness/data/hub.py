@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, through `datasets.load_dataset`, at the revision that the config pins.
+"""Data sets of the Hugging Face hub, read by `datasets.load_dataset` at the revision that the config pins.
 
 A run reads what `fetch` brought to the hub's local cache and never asks the network. Media are not decoded by
 `datasets`: they stay encoded bytes or a path, and `harness.media` opens them as it opens local files, so that both
@@ -8,10 +8,11 @@ sources treat rotation, palettes and rates alike. `path` may also be a local fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.data.columns import Rows, keep
+from harness.data.columns import Places, Row, Rows, keep
 from harness.dataset import LazySequence
 from harness.errors import UserError
 
@@ -29,7 +30,7 @@ def fetch(spec: DatasetSpec) -> Path:
 
 
 def data_folder(name: str, spec: DatasetSpec) -> Path:
-    """The folder with the data: `spec.path` itself, or what was fetched. Raises UserError if there is neither."""
+    """The folder with the data: `spec.path` itself, or where it was fetched to. Raises UserError for neither."""
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
         return folder
@@ -70,12 +71,19 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
             table = table.cast_column(column, type(feature)(decode=False))
     if not len(table):
         raise UserError(f"Data set '{name}': {spec.path}{subset}, split {split}, is empty.")
-    places = _Places(f"{spec.path}{subset}/{split}", len(table))
-    return keep(name, Rows(_Table(table), table.column_names, places, places.table, folder), spec.where)
+    place = f"{spec.path}{subset}/{split}"
+    found = Rows(
+        rows=_Table(table),
+        columns=table.column_names,
+        places=Places(place, "row", range(len(table))),
+        table=place,
+        folder=folder,
+    )
+    return keep(name, found, spec.where)
 
 
-class _Table(LazySequence[dict[str, Any]]):
-    """A `datasets` table as a sequence of rows that reads single columns without the media beside them."""
+class _Table(LazySequence[Row]):
+    """A `datasets` table as a sequence of rows."""
 
     def __init__(self, table: Dataset) -> None:
         self.table = table
@@ -83,22 +91,8 @@ class _Table(LazySequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def item(self, index: int) -> dict[str, Any]:
+    def item(self, index: int) -> Row:
         return self.table[index]
 
-    def only(self, columns: list[str]) -> list[dict[str, Any]]:
-        """All rows with these columns alone."""
-        return self.table.select_columns(columns).to_list()
-
-
-class _Places(LazySequence[str]):
-    """Where each row stands, for messages."""
-
-    def __init__(self, table: str, count: int) -> None:
-        self.table, self.length = table, count
-
-    def __len__(self) -> int:
-        return self.length
-
-    def item(self, index: int) -> str:
-        return f"{self.table}, row {index}"
+    def only(self, columns: Sequence[str]) -> Sequence[Row]:
+        return self.table.select_columns(list(columns)).to_list()

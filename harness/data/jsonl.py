@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.data.columns import Rows, keep
+from harness.data.columns import Places, Row, Rows, keep
 from harness.dataset import LazySequence
 from harness.errors import UserError, nearest
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def find(name: str, spec: DatasetSpec, data_dir: str | Path | None) -> Path:
-    """The data file. Raises UserError, saying where it looked and what to set, if there is none."""
+    """The file with the data. If there is none, raises UserError, saying where it was looked for and what to set."""
     base = data_dir or os.environ.get("HARNESS_DATA")
     file = Path(base or ".").expanduser() / Path(spec.path).expanduser()
     if file.is_file():
@@ -53,11 +52,19 @@ def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
     lines = _Lines(file)
     if not len(lines):
         raise UserError(f"Data set '{name}': {file} is empty.")
-    return keep(name, Rows(lines, list(lines.columns), _Places(file, lines.numbers), str(file), file.parent), filters)
+    table = Rows(
+        rows=lines,
+        columns=list(lines.columns),
+        places=Places(str(file), "line", lines.numbers),
+        table=str(file),
+        folder=file.parent,
+    )
+    return keep(name, table, filters)
 
 
-class _Lines(LazySequence[dict[str, Any]]):
-    """The rows of a file, all checked, and parsed again when asked for: as text they take a fifth of the memory."""
+class _Lines(LazySequence[Row]):
+    """The rows of a file. All are checked at once, and parsed again when asked for: as text they take a fifth of the
+    memory."""
 
     def __init__(self, file: Path) -> None:
         self.text = file.read_bytes()
@@ -92,19 +99,6 @@ class _Lines(LazySequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def item(self, index: int) -> dict[str, Any]:
+    def item(self, index: int) -> Row:
         start = self.starts[index]
         return json.loads(self.text[start : self._end(start)].decode())
-
-
-class _Places(LazySequence[str]):
-    """Where each row stands, for messages."""
-
-    def __init__(self, file: Path, numbers: Sequence[int]) -> None:
-        self.file, self.numbers = file, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def item(self, index: int) -> str:
-        return f"{self.file}, line {self.numbers[index]}"

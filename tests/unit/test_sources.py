@@ -11,7 +11,6 @@ from PIL import Image
 
 from harness.config.specs import DatasetSpec
 from harness.data import columns, data_file, load
-from harness.dataset import LazySequence
 from harness.errors import SampleError, UserError
 from harness.media import open_image
 
@@ -350,29 +349,3 @@ def test_a_hub_data_set_that_cannot_be_had_says_why_and_how_to_fetch_it(hub_fold
         load("theirs", hub_spec(Path("a/b/c")), "vqa", "en")
     with pytest.raises(UserError, match="split tset, cannot be loaded"):
         load("theirs", hub_spec(hub_folder, split="tset"), "vqa", "en")
-
-
-class Squares(LazySequence[int]):
-    """The first n squares, and a note of which were asked for."""
-
-    def __init__(self, n: int) -> None:
-        self.n, self.asked = n, []
-
-    def __len__(self) -> int:
-        return self.n
-
-    def item(self, index: int) -> int:
-        self.asked.append(index)
-        return index * index
-
-
-def test_a_lazy_sequence_is_read_like_a_list_and_builds_what_is_asked_for_alone():
-    squares, listed = Squares(5), [0, 1, 4, 9, 16]
-    assert (squares[1], squares[-1]) == (1, 16)
-    assert squares.asked == [1, 4]
-    assert list(squares) == listed
-    for part in (slice(1, 3), slice(None, None, -1), slice(-2, None), slice(9, 12)):
-        assert squares[part] == listed[part]
-    for outside in (5, -6):
-        with pytest.raises(IndexError):
-            squares[outside]

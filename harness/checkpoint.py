@@ -1,7 +1,6 @@
-"""Where a model's weights are on this machine: bundled with this package, in a local folder, or a hub id's snapshot in
-the local cache.
+"""Where a model's weights are on this machine: bundled with this package, in a local folder, or in the hub's cache.
 
-Every adapter loads from a folder, so hub ids and local folders share all of the code, and loading never downloads: only
+Every adapter loads from a folder, so hub ids and local folders share all of the code. Loading never downloads; only
 `harness fetch` does.
 """
 
@@ -23,7 +22,7 @@ def folder_of(checkpoint: str) -> Path:
 
 
 def hub_cache() -> Path:
-    """The folder of the hub's cache, which need not be there, found without importing a hub library."""
+    """The folder of the hub's cache, which need not be there. It is found without importing a hub library."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 

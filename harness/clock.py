@@ -1,4 +1,4 @@
-"""The clock an adapter is given: it stamps phases and output tokens, and does nothing at all outside a latency pass.
+"""The clock that an adapter is given: it stamps phases and output tokens, and outside a latency pass it does nothing.
 
 Timing a device without waiting for it measures the launch, and waiting at each batch of a quality run costs throughput;
 so the latency pass alone sets `timer`. Phases may be nested: each counts the time spent in it and in none inside it, so
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class HostTimer:
-    """Stamps are the host's time: right where device work is done when the call returns, or once `wait` has waited."""
+    """Stamps are the host's time. They are right where device work is done when a call returns, or after `wait`."""
 
     def __init__(self, now: Callable[[], float], wait: Callable[[], None] = lambda: None) -> None:
         self.stamp: Callable[[], Any] = now
@@ -40,7 +40,7 @@ class CudaTimer:
         return event
 
     def wait(self) -> None:
-        """Until the device has done all it was given."""
+        """Wait until the device has done all it was given."""
         import torch
 
         torch.cuda.synchronize(self._device)
@@ -51,7 +51,7 @@ class CudaTimer:
 
 
 class Clock:
-    """Collects seconds by phase, and a stamp for each output token, until they are taken."""
+    """Collects seconds by phase, and a stamp for each output token, until they are drained."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.now = now
@@ -60,7 +60,7 @@ class Clock:
         self._seconds: dict[str, float] = defaultdict(float)
         self._tokens: list[Any] = []
         self._inside: list[float] = []
-        """For each open phase, the seconds that phases within it have taken."""
+        """For each open phase, from the outermost, the seconds that phases within it have taken."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -79,18 +79,18 @@ class Clock:
                 self._inside[-1] += spent
 
     def token(self) -> None:
-        """One more output token (of every answer in the batch) is known; nothing is waited for."""
+        """Stamp one more output token (of every answer in the batch) as known; nothing is waited for."""
         if self.timer is not None:
             self._tokens.append(self.timer.stamp())
 
     def read(self) -> float:
-        """Now, in seconds, after the device has caught up where somebody listens."""
+        """The time now, in seconds. While a latency pass listens, the device is waited for first."""
         if self.timer is not None:
             self.timer.wait()
         return self.now()
 
     def drain(self) -> tuple[dict[str, float], list[Any]]:
-        """Seconds by phase, and the output tokens' stamps, since they were last asked for."""
-        taken = dict(self._seconds), self._tokens
+        """Seconds by phase, and the output tokens' stamps, since it was last drained; it then begins anew."""
+        drained = dict(self._seconds), self._tokens
         self._seconds, self._tokens = defaultdict(float), []
-        return taken
+        return drained

@@ -18,38 +18,39 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from harness.errors import SampleError
 from harness.records import Media
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "ICO", "TGA", "PCX", "SGI")
-"""What is opened: pictures that Pillow decodes by itself. Left to choose, it also hands what it takes for PostScript to
-Ghostscript, another program, and a user's file must start none."""
+"""The formats that are opened: those that Pillow decodes by itself. Left to choose, Pillow also hands what it takes for
+PostScript to another program, Ghostscript, and a user's file must start no program."""
 
 MOST_SAMPLES = 2**27
-"""The most numbers that a sound may decode to, over all channels and at either rate: half a GiB, 2 h 20 min at 16 kHz.
-Silence packs so well that a small file can hold days of it."""
+"""The most numbers that a sound may decode to, over all channels, at its own rate or at the one that is wanted: half a
+GiB, or 2 h 20 min at 16 kHz. Silence packs so well that a small file can hold days of it."""
 
 
 REMEMBERED = 2**28
-"""Bytes of decoded media that are kept where questions share them: 256 MiB, a few hundred photos."""
+"""How many bytes of decoded media are kept for questions that share them: 256 MiB, a few hundred photos."""
 
 
 MOST_THREADS = 8
-"""The most threads that prepare media at the same time: what they have in hand is in memory."""
+"""The most threads that prepare media at the same time. There is a bound because what each has in hand takes memory."""
 
 THUMBNAIL_SIDE = 320
-"""Pixels of a thumbnail's longer side: sharp at twice the size that a report shows it at."""
+"""The most pixels along a thumbnail's longer side. It stays sharp at twice the size at which a report shows it."""
 LOSSLESS_SIDE = 128
-"""Thumbnails up to this size are kept as PNG: JPEG would smear them."""
+"""Thumbnails up to this many pixels along the longer side are kept as PNG, because JPEG would smear them."""
 
 
 class _Memory:
-    """Decoded media, those asked for longest ago dropped when they take too much. Threads may share it."""
+    """Decoded media. When they take over `room` bytes, those used longest ago are dropped. Threads may share it."""
 
     def __init__(self, room: int) -> None:
         self.room, self.taken = room, 0
@@ -77,8 +78,10 @@ _memory: _Memory | None = None
 
 @contextmanager
 def remembered(room: int = REMEMBERED) -> Iterator[None]:
-    """While inside, a medium that is opened again is not decoded again, as far as `room` bytes reach. A latency pass
-    stays outside: whoever asks waits for the decoding too."""
+    """Within it a medium that is opened again is not decoded again, as far as `room` bytes reach.
+
+    A latency pass does not use it: whoever asks a model waits for the decoding too.
+    """
     global _memory
     _memory = _Memory(room)
     try:
@@ -88,7 +91,7 @@ def remembered(room: int = REMEMBERED) -> Iterator[None]:
 
 
 def _once(key: Any, decode: Callable[[], Any], size: Callable[[Any], int]) -> Any:
-    """What `decode` gives, or a copy of what it gave before: whoever opens a medium may change it."""
+    """What `decode` gives, or what it gave before for the same key; a copy, as whoever opens a medium may change it."""
     memory = _memory
     if memory is None:
         return decode()
@@ -100,15 +103,17 @@ def _once(key: Any, decode: Callable[[], Any], size: Callable[[Any], int]) -> An
 
 
 def in_parallel(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """What `work` makes of each item, in order, by threads for the processors that are to spare: while one decodes or
-    resizes, others can, and a GPU is not kept waiting for one. Raises the first item's error."""
+    """What `work` makes of each item, in order; raises the first error.
+
+    Several threads share the items, so that a GPU is not kept waiting while one processor decodes and resizes.
+    """
     if threads() == 1 or len(items) < 2:
         return [work(item) for item in items]
     return list(_pool(threads()).map(work, items))
 
 
 def threads() -> int:
-    """One processor is left to whoever feeds the device."""
+    """How many threads prepare media. One processor is left to the thread that feeds the device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_THREADS, cores - 1))
 
@@ -119,11 +124,10 @@ def _pool(count: int) -> ThreadPoolExecutor:
 
 
 def open_image(media: Media) -> Image.Image:
-    """The image as RGB, turned as its EXIF tag says; transparent parts white; 16-bit grey scaled to 8.
+    """The image as RGB. It is turned as its EXIF tag says, transparent parts become white, 16 bits of grey become 8.
 
     Raises SampleError for a file that is absent, empty, cut short, too large or no image.
     """
-    import numpy as np
     from PIL import Image
 
     if isinstance(media.source, np.ndarray):
@@ -172,7 +176,6 @@ def open_audio(media: Media, rate: int) -> np.ndarray:
 
 
 def _decoded_audio(media: Media, rate: int) -> np.ndarray:
-    import numpy as np
     import soundfile
 
     if isinstance(media.source, np.ndarray):
@@ -216,7 +219,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _file(media: Media) -> io.BytesIO:
-    """The encoded bytes; raises OSError or ValueError with a reason."""
+    """A medium's encoded bytes; raises OSError or ValueError with a reason."""
     if isinstance(media.source, Path):
         encoded = media.source.read_bytes()
     elif isinstance(media.source, bytes):
@@ -257,9 +260,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Numbers of 16 or more bits: divided by 257 if they are 16-bit, by their maximum if they are larger, or as they
-    are if they fit into a byte."""
-    import numpy as np
+    """An image of integers or floats of 16 bits or more as RGB.
+
+    Its numbers stay as they are where all fit into a byte; 16-bit ones are divided by 257, and larger ones scaled so
+    that the largest becomes 255.
+    """
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(0)

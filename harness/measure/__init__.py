@@ -1,1 +1,1 @@
-"""What is measured beside answers: how long they take (`latency`), and the machine they were given on (`machine`)."""
+"""What is measured beside answers: how long they take (`latency`), and on which machine they were given (`machine`)."""

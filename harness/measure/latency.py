@@ -26,33 +26,33 @@ from harness.measure import machine
 from harness.records import Answer
 
 ENOUGH = {"p50_ms": (50, 1), "p90_ms": (90, 36), "p95_ms": (95, 72), "p99_ms": (99, 368)}
-"""By name, a percentile and the fewest timings with which its 95 % order-statistic interval has an upper end."""
+"""Each percentile, and the fewest timings for it: so many that its 95 % order-statistic interval has an upper end."""
 STEADY_OVER, STEADY_WITHIN = 5, 0.05
 """Warm-up ends when the medians of the last 5 timings and of the 5 before are within 5 %."""
 BATCHES = 10
-"""Timed batches of each size in the offline sweep, where time allows."""
+"""How many batches of each size are timed in the offline sweep, where time allows."""
 ROOM = 0.8
-"""Share of the host's free memory that the next batch size may be expected to take."""
+"""The largest share of the host's free memory that the next batch size may be expected to take."""
 
 Extent = tuple[int, int]
 TimedUnit = tuple[Extent, ...]
-"""Half-open ranges of samples (of gallery items) that are asked one after another and timed as one."""
+"""Half-open ranges of samples (or of a gallery's items) that are asked one after another and timed as one."""
 Ready = Callable[[TimedUnit, int], Callable[[], list[Any]]]
-"""A function that builds a unit's requests, to be answered in exactly so many tokens (0: as they come), and returns
-another one, which answers them when it is called and raises MemoryError where memory ran out."""
+"""Builds a unit's requests, to be answered in exactly so many tokens (0: as they come), and returns a function that
+answers them. The function raises MemoryError where memory ran out."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One unit or batch; seconds."""
+    """How long one unit or batch took, in seconds."""
 
     total: float
     phases: dict[str, float]
-    """Seconds by phase, which add up to `total`: what no phase covers is "unaccounted"."""
+    """Seconds by phase. They add up to `total`: what nobody has marked is "unaccounted"."""
     tokens: list[float]
-    """From the beginning to each output token, where the adapter stamps them."""
+    """Seconds from the beginning to each output token, where the adapter stamps them."""
     tokens_out: int
-    """The tokens of all its answers together."""
+    """The output tokens of all its answers."""
 
 
 class Stopwatch:
@@ -63,7 +63,7 @@ class Stopwatch:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """The adapter's clock runs in here, and no garbage collection lands on a timing."""
+        """Within it the adapter's clock runs, and no garbage collection falls into a timing."""
         cuda = self.device.startswith("cuda")
         self.timer = CudaTimer(self.device) if cuda else HostTimer(self.clock.now, self._wait)
         self.clock.timer = self.timer
@@ -80,7 +80,7 @@ class Stopwatch:
         machine.synchronise(self.device)
 
     def time(self, unit: TimedUnit, tokens: int = 0) -> Timing:
-        """One unit, its requests built beforehand; raises what the adapter raises."""
+        """Time one unit, whose requests are built beforehand; raises what the adapter raises."""
         answer = self.ready(unit, tokens)
         self.clock.drain()
         begin = self.clock.read()
@@ -93,7 +93,7 @@ class Stopwatch:
         return Timing(total, phases, [self.timer.between(stamp, token) for token in stamps], written)
 
     def times(self, units: Iterable[TimedUnit], until: float, tokens: int = 0) -> Iterator[Timing]:
-        """Unit after unit until the clock says `until`; one that fails is left out: its quality record tells why."""
+        """Time unit after unit until the clock says `until`. One that fails is left out: its record says why."""
         for unit in units:
             if self.clock.now() > until or self.stopping():
                 return
@@ -106,7 +106,10 @@ class Stopwatch:
 
 
 def quick(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec, seconds: float) -> dict[str, Any]:
-    """Single units, spread over the cell, for at most `seconds`: latency entries of summary.json; {} without any."""
+    """Time single units, spread over the cell, for at most `seconds`.
+
+    Returns the latency entries of summary.json; {} where nothing could be timed.
+    """
     chosen = _spread(units, spec.samples)
     until = watch.clock.now() + seconds
     with watch.listening():
@@ -118,9 +121,9 @@ def quick(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec, secon
 
 
 def full(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> Iterator[dict[str, Any]]:
-    """The whole pass; yields the entries of summary.json as far as they are known after each of its parts.
+    """Carry out the whole pass; yields, after each of its parts, the entries of summary.json as far as they are known.
 
-    Each part takes at most `spec.seconds`. Ends early, between two units, when the stopwatch is told to stop.
+    Each part takes at most `spec.seconds`. The pass ends early, between two units, when the stopwatch is told to stop.
     """
     figures: dict[str, Any] = {"mode": "full", "gpu_shared": machine.gpu_shared(watch.device)}
     with watch.listening():
@@ -149,12 +152,12 @@ def full(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> Ite
 
 
 def _spread(units: Sequence[TimedUnit], n: int) -> list[TimedUnit]:
-    """At most n of the units, evenly over all; none twice, as a repeated one could be answered from a cache."""
+    """At most n of the units, evenly over all. None is there twice: it could be answered from a cache."""
     return list(dict.fromkeys(units[round(i * (len(units) - 1) / max(1, n - 1))] for i in range(n))) if units else []
 
 
 def _warm_up(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> tuple[int, bool]:
-    """How many timings were thrown away, and whether they had become steady."""
+    """Time units until they are steady. Returns how many timings were thrown away, and whether they became steady."""
     thrown: list[float] = []
     for timing in watch.times(islice(cycle(units), spec.warmups), watch.clock.now() + spec.seconds):
         thrown.append(timing.total)
@@ -164,7 +167,7 @@ def _warm_up(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) ->
 
 
 def steady(timings: Sequence[float]) -> bool:
-    """Whether the last timings are about as long as those before them."""
+    """Whether the last timings (see STEADY_OVER) are about as long as those before them."""
     if len(timings) < 2 * STEADY_OVER:
         return False
     before, last = timings[-2 * STEADY_OVER : -STEADY_OVER], timings[-STEADY_OVER:]
@@ -174,7 +177,7 @@ def steady(timings: Sequence[float]) -> bool:
 def _measured(
     watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec, tokens: int = 0, samples: int = 1
 ) -> tuple[list[Timing], dict[str, Any]]:
-    """Timings of units with `samples` samples each, and what they cost: peak memory (MB), energy (J a sample)."""
+    """Timings of units with `samples` samples each, and what they cost: peak memory (MB) and energy (J a sample)."""
     machine.forget_peak_memory(watch.device)
     before = machine.energy_joules(watch.device)
     timings = list(watch.times(units, watch.clock.now() + spec.seconds, tokens))
@@ -188,7 +191,7 @@ def _measured(
 
 
 def _fixed_length(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> dict[str, Any] | None:
-    """The same with answers of exactly `fixed_tokens` tokens; None for an adapter that does not write so many."""
+    """Figures for answers of exactly `fixed_tokens` tokens; None for an adapter that does not write so many."""
     for _ in watch.times(units[:3], math.inf, spec.fixed_tokens):  # longer answers may meet new shapes
         pass
     timings, cost = _measured(watch, units, spec, spec.fixed_tokens)
@@ -198,7 +201,8 @@ def _fixed_length(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpe
 
 
 def _sweep(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> Iterator[tuple[dict[str, Any], str]]:
-    """A row for each batch size, and why the sweep ends there: "memory", "samples" or "time"; "" while it goes on."""
+    """Time batches of 1, 2, 4 ... units. Yields a row for each size, and why the sweep ends there: "memory", "samples"
+    or "time"; "" while it goes on. The last row is empty where that size could not be timed."""
     size, grown = 1, 0.0
     while not watch.stopping():
         if size > len(units):
@@ -231,13 +235,16 @@ def _sweep(watch: Stopwatch, units: Sequence[TimedUnit], spec: LatencySpec) -> I
 
 
 def _merged(units: Sequence[TimedUnit]) -> TimedUnit:
-    """Neighbouring units as one batch: from each of their extents, the range over all."""
+    """Neighbouring units as one batch: each of its extents reaches from the first unit's to the last one's."""
     return tuple((first[0], last[1]) for first, last in zip(units[0], units[-1], strict=True))
 
 
 def summarise(timings: Sequence[Timing]) -> dict[str, Any]:
-    """Percentiles (ms) with their intervals where there are enough timings, None else; medians of the phases, of the
-    time to the first output token and of the time for each further one; tokens a second from request to answer."""
+    """The latency entries of summary.json that timings give; None stands for what they cannot tell.
+
+    These are percentiles (ms) with their intervals, where there are enough timings; medians (ms) of the phases, of the
+    time to the first output token and of the time for each further one; and tokens a second from request to answer.
+    """
     totals = [timing.total for timing in timings]
     result: dict[str, Any] = {"n": len(timings)}
     bounds: dict[str, list[float | None]] = {}
@@ -272,8 +279,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def interval(values: Sequence[float], percent: float) -> tuple[float | None, float | None]:
-    """The 95 % order-statistic interval of a percentile: the values between which it lies whatever the distribution,
-    each side wrong with at most 2.5 %; None for a side that so few values cannot bound. Values count as independent.
+    """The 95 % order-statistic interval of a percentile: two of the values, between which it lies whatever the
+    distribution (David and Nagaraja, Order Statistics, 7.1). Values count as independent.
+
+    Each side is wrong with a probability of at most 2.5 %. None stands for a side that so few values cannot bound.
     """
     import numpy as np
     from scipy.special import bdtr

@@ -1,6 +1,6 @@
-"""The machine a run happens on: its card for the report, the device to use, and the dtype that device does well.
+"""The machine a run happens on: facts about it for the report, the device to use, and the dtype it does well.
 
-Rows measured on different machines are never ranked together, so every run folder carries the card.
+Rows measured on different machines are never ranked together, so every run folder carries these facts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEVICES = ("cuda", "mps", "cpu")
 
 
 def host_facts() -> dict[str, Any]:
-    """Processor, memory and library versions; what a device adds comes from `describe_device`."""
+    """Facts about the host: processor, cores, memory (GiB), system and versions; `describe_device` has the device's."""
     libraries = ("torch", "transformers", "open_clip_torch", "numpy")
     return {
         "cpu": _cpu_name(),
@@ -33,7 +33,7 @@ def host_facts() -> dict[str, Any]:
 
 
 def pick_device(wanted: str) -> str:
-    """The device to run on. Imports torch only where a GPU may be there. Raises UserError for one that is not."""
+    """The device to run on; raises UserError for one that is not there. Imports torch only where a GPU may be there."""
     kind = wanted.split(":")[0]
     if wanted != "auto" and kind not in DEVICES:
         raise UserError(f"device={wanted} is unknown. {nearest(kind, [*DEVICES, 'auto'])}")
@@ -81,7 +81,8 @@ def claim(device: str) -> str:
 
 
 def pick_dtype(wanted: str, device: str) -> str:
-    """`auto` is bfloat16 on a CUDA device (every one since Ampere has it), float32 elsewhere."""
+    """The dtype to compute in: `auto` is bfloat16 on a CUDA device that has it (every one since Ampere), float16 on an
+    older one, and float32 elsewhere."""
     if wanted != "auto":
         return wanted
     if device.startswith("cuda"):
@@ -92,8 +93,10 @@ def pick_dtype(wanted: str, device: str) -> str:
 
 
 def use_exact_float32(device: str) -> None:
-    """Have a GPU compute float32 as float32: TensorFloat-32, torch's default for convolutions, keeps ten bits of the
-    mantissa, about as many as half precision."""
+    """Have a GPU compute float32 as float32.
+
+    Torch's default for convolutions is TensorFloat-32, which keeps ten bits of the mantissa, as half precision does.
+    """
     if device.startswith("cuda"):
         import torch
 
@@ -102,7 +105,7 @@ def use_exact_float32(device: str) -> None:
 
 
 def describe_device(device: str) -> dict[str, Any]:
-    """GPU name, memory and how it computes float32, for the card; the device alone on a CPU."""
+    """Facts about a device: its name and, of a GPU, the model, memory (GiB) and how it computes float32."""
     if not device.startswith("cuda"):
         return {"device": device}
     import torch
@@ -113,7 +116,7 @@ def describe_device(device: str) -> dict[str, Any]:
 
 
 def free_bytes(device: str) -> int:
-    """Memory a model may fill on `device`."""
+    """The memory, in bytes, that a model may fill on `device`."""
     if device.startswith("cuda"):
         import torch
 
@@ -127,7 +130,7 @@ def memory_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Host memory that can still be taken without swapping; a container's limit counts."""
+    """Host memory, in bytes, that can still be taken without swapping; a container's limit counts."""
     free = memory_bytes()
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
@@ -137,14 +140,14 @@ def available_bytes() -> int:
 
 
 def peak_memory_mb(device: str) -> float:
-    """The largest memory this process has held: on a GPU what torch allocated there, else resident memory."""
+    """The most memory that this process has held, in MB: on a GPU what torch allocated there, else resident memory."""
     peaks = peak_memory(device)
     return peaks["process"] if peaks["allocated"] is None else peaks["allocated"]
 
 
 def peak_memory(device: str) -> dict[str, Any]:
-    """The most that was held, in MB: `allocated` and `reserved` on a GPU since `forget_peak_memory`, and `process`, the
-    process's resident memory since it began."""
+    """The most memory that was held, in MB: `allocated` and `reserved` are a GPU's since `forget_peak_memory`, and
+    `process` is the process's resident memory since it began."""
     peaks: dict[str, Any] = {"allocated": None, "reserved": None, "process": _resident_peak_mb()}
     if device.startswith("cuda"):
         import torch
@@ -155,7 +158,7 @@ def peak_memory(device: str) -> dict[str, Any]:
 
 
 def forget_peak_memory(device: str) -> None:
-    """Count a GPU's peaks from here on; a process's resident peak cannot be forgotten."""
+    """Count a GPU's peaks from here on. The peak of a process's resident memory cannot be forgotten."""
     if device.startswith("cuda"):
         import torch
 
@@ -173,7 +176,7 @@ def _resident_peak_mb() -> float:
 
 
 def energy_joules(device: str) -> float | None:
-    """What a GPU has used since its driver was loaded; None where NVML (`pip install nvidia-ml-py`) cannot say."""
+    """Energy (J) that a GPU has used since its driver was loaded; None where NVML (package nvidia-ml-py) cannot say."""
     return _ask_nvml(device, lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
 
 
@@ -190,7 +193,7 @@ def gpu_shared(device: str) -> bool | None:
 
 
 def _ask_nvml(device: str, question: Callable[[Any, Any], Any]) -> Any:
-    """The answer of NVML about a CUDA device; None on any other, and where the library or the figure is missing."""
+    """NVML's answer about a CUDA device; None for any other, and where the library or the figure is missing."""
     if not device.startswith("cuda"):
         return None
     try:
@@ -207,7 +210,7 @@ def _ask_nvml(device: str, question: Callable[[Any, Any], Any]) -> Any:
 
 
 def synchronise(device: str) -> None:
-    """Wait until the device has done all it was given; nothing to wait for on a CPU."""
+    """Wait until the device has done all it was given. On a CPU there is nothing to wait for."""
     if device.startswith("cuda"):
         import torch
 
@@ -219,7 +222,7 @@ def synchronise(device: str) -> None:
 
 
 def _may_have_gpu() -> bool:
-    """Whether asking torch (two seconds of import) is worth it."""
+    """Whether it is worth asking torch, whose import takes two seconds."""
     return sys.platform == "darwin" or any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
@@ -229,7 +232,7 @@ def _cpu_name() -> str:
 
 
 def _lines(path: str) -> list[str]:
-    """Lines of a file of the kernel's; none where there is no such file."""
+    """The lines of one of the kernel's files; none where there is no such file."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:
@@ -237,7 +240,7 @@ def _lines(path: str) -> list[str]:
 
 
 def version(name: str) -> str | None:
-    """The version of an installed package; None where it is not installed."""
+    """The version of a package; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -1,18 +1,17 @@
-"""The pocket data set: the pocket scenes as samples for all four tasks. Generated, so nothing has to be fetched.
+"""The pocket data set: pocket scenes as samples for all four tasks. It is generated, so nothing has to be fetched.
 
-The pieces, for whoever trains on them:
+Whoever trains on the same material takes it from where it is made: pictures and their dense labels from `scenes`,
+questions, captions and labels from `text`, clips from `speech`.
 
-    pocket_scenes   scene(split, index), listening_scene, closeup -> Scene; render(scene) -> uint8 [64, 64, 3];
-                    Scene.cells() -> dense labels; MAKERS by stream; SIZES by split
-    pocket_text     caption(scene, language), questions(scene, language), spoken_questions, labels, answers
-    pocket_speech   clip(split, digit, language, seed) -> float32 [8000] at 8 kHz
+What is asked about a split is fixed:
 
-What is asked of a split is fixed: `vqa` two questions about each of its 1,000 scenes, `vqa` of pocket-audio two about
-each of 600 listening scenes, each with a clip of its own, `captioning` and `retrieval` the first 500 scenes (their
-captions are unique), `classification` 1,000 close-ups by the kind of their main object. Questions are drawn so that
-every type has its share and within a type no answer is much more frequent than another. Both languages ask the same.
+    vqa                    two questions about each of its 1,000 scenes
+    vqa of pocket-audio    two questions about each of 600 listening scenes, each with a clip of its own
+    captioning, retrieval  the first 500 scenes, whose captions are unique
+    classification         the kind of the main object of each of 1,000 close-ups
 
-Pictures of the validation and test splits are kept in a cache, $HARNESS_CACHE or the user's cache folder.
+Questions are drawn so that every type has its share, and within a type no answer is much more frequent than another.
+Both languages ask the same. Pictures of the validation and test splits are kept in the cache folder.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.dataset import Dataset, LazySequence
 from harness.errors import UserError
 from harness.pocket import scenes as pocket_scenes
@@ -38,16 +39,14 @@ from harness.records import Language, Media, Sample
 from harness.store.files import cache_folder, replacing
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from harness.config.specs import DatasetSpec
 
 GALLERY = 500
-"""Scenes that are captioned and searched."""
+"""How many scenes are captioned and searched."""
 LISTENING = 600
-"""Listening scenes that are asked about."""
+"""How many listening scenes are asked about."""
 PRIOR_SCENES = 1_200
-"""Scenes of the train split from which the prior reference row is counted."""
+"""How many scenes of the train split the prior reference row is counted from."""
 
 
 def load(name: str, spec: DatasetSpec, task: str, language: Language, split: str | None = None) -> Dataset:
@@ -78,11 +77,13 @@ def load(name: str, spec: DatasetSpec, task: str, language: Language, split: str
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sample before it has a language: a scene, and for `vqa` the number of its question among all of its kind."""
+    """One sample before it has a language."""
 
     scene: Scene
     category: str = ""
+    """The type of its question; empty where nothing is asked."""
     number: int = 0
+    """Which of all questions of this type about the scene it is."""
     label: bool = False
     """Whether the reference is the main object's kind, instead of a caption."""
 
@@ -102,7 +103,7 @@ class Item:
 
 
 class _Samples(LazySequence[Sample]):
-    """The samples of what a task asks; their pictures come from the cache."""
+    """Items put into a language. Their pictures come from the cache."""
 
     def __init__(self, items: Sequence[Item], language: Language) -> None:
         self.items = items
@@ -146,10 +147,10 @@ def _items(task: str, audio: bool, split: Split, scenes: int) -> tuple[Item, ...
 
 
 def questions_of(split: Split, scenes: int) -> Iterator[Item]:
-    """Two questions about each scene: in every three scenes (with 2, 3 and 4 objects) one of each of the six types.
+    """Two questions about each scene. In every three scenes (with 2, 3 and 4 objects) is one of each of six types.
 
-    Which scene gets which type is drawn, but for two rules: questions of count go in turn to scenes of 2, 3 and 4
-    objects, and those of relation to the larger two. Yes and no alternate, within each wording.
+    Which scene gets which type is drawn, but for two rules: questions of count go to scenes of 2, 3 and 4 objects in
+    turn, and those of relation to scenes of 3 and 4. Yes and no alternate within each wording.
     """
     seen: Counter[tuple[str, str]] = Counter()
     for block in range((scenes + 2) // 3):
@@ -176,7 +177,7 @@ def questions_of(split: Split, scenes: int) -> Iterator[Item]:
 
 
 def spoken_questions_of(split: Split, scenes: int) -> Iterator[Item]:
-    """Two questions about each listening scene: in every four scenes two of each type, yes and no in balance."""
+    """Two questions about each listening scene. In every four scenes there are two of each type; yes and no balance."""
     seen: Counter[tuple[str, str]] = Counter()
     for index in range(scenes):
         draw = random.Random(f"pocket/spoken questions/{split}/{index}")
@@ -191,7 +192,7 @@ def spoken_questions_of(split: Split, scenes: int) -> Iterator[Item]:
 
 
 def _rarest(found: list[tuple[int, Question]], seen: Counter[tuple[str, str]], draw: random.Random) -> int:
-    """The number of a question whose wording and answer were asked least so far; which of several is drawn."""
+    """The number of the question whose wording and answer were asked least so far. Among several, one is drawn."""
     draw.shuffle(found)
     number, question = min(found, key=lambda pair: seen[pair[1].form, pair[1].answer])
     seen[question.form, question.answer] += 1
@@ -199,7 +200,7 @@ def _rarest(found: list[tuple[int, Question]], seen: Counter[tuple[str, str]], d
 
 
 def _picture(scene: Scene) -> np.ndarray:
-    """A scene's pixels, from the cache for the splits that are measured on."""
+    """A scene's pixels: uint8 [64, 64, 3]. For the splits that are measured on they come from the cache."""
     if scene.split == "train":
         return pocket_scenes.render(scene)
     return pictures(scene.stream, scene.split)[scene.index]
@@ -207,12 +208,10 @@ def _picture(scene: Scene) -> np.ndarray:
 
 @cache
 def pictures(stream: Stream, split: Split) -> np.ndarray:
-    """All pictures of a stream: uint8 [1000, 64, 64, 3], mapped from the cache, which is made or mended as needed.
+    """All pictures of a stream: uint8 [1000, 64, 64, 3], mapped from the cache.
 
-    Where no cache can be written they are made in memory.
+    A file that is absent or damaged is made anew. Where no cache can be written, the pictures are made in memory.
     """
-    import numpy as np
-
     folder = cache_folder() / "pocket"
     data = folder / f"{stream}-{split}-{_version()}.npy"
     note = data.with_suffix(".json")
@@ -236,7 +235,7 @@ def pictures(stream: Stream, split: Split) -> np.ndarray:
 
 @cache
 def _version() -> str:
-    """The digest of what the pictures depend on: the code that makes them."""
+    """A short hash of what the pictures depend on, which is the code that makes them."""
     return hashlib.sha256(Path(pocket_scenes.__file__).read_bytes()).hexdigest()[:12]
 
 

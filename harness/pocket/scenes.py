@@ -20,22 +20,21 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 Split = Literal["train", "validation", "test"]
 Stream = Literal["scenes", "listening", "closeups"]
 
 SIZES: dict[str, int] = {"train": 40_000, "validation": 1_000, "test": 1_000}
-"""Pictures of each stream in a split. Train is made on demand and goes on beyond its size."""
+"""How many pictures each stream has in a split. Train is made on demand and goes on beyond its size."""
 SIDE = 64
 """Pixels along the side of a picture."""
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 KINDS = tuple("0123456789") + SHAPES
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
-"""Reading order; position p is the cell in row p // 2, column p % 2."""
+"""The cells in reading order: position p is row p // 2, column p % 2."""
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 45, 45),
     "green": (50, 190, 60),
@@ -53,14 +52,14 @@ _SMALL_SIZES = (14, 16)
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One thing in a picture."""
+    """One object in a picture."""
 
     kind: str
     """One of KINDS."""
     colour: str
     """One of COLOURS."""
     position: int
-    """Index into POSITIONS; in a close-up the main object has -1."""
+    """An index into POSITIONS; in a close-up the main object has -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Scene:
     split: Split
     index: int
     objects: tuple[Object, ...]
-    """In reading order; in a close-up the main object comes first."""
+    """The objects in reading order; in a close-up the main object comes first."""
 
     @property
     def id(self) -> str:
@@ -83,7 +82,7 @@ class Scene:
         return tuple(thing for thing in self.objects if thing.kind.isdigit())
 
     def at(self, position: int) -> Object | None:
-        """The object in a cell, None where it is empty."""
+        """The object in a cell; None where the cell is empty."""
         return next((thing for thing in self.objects if thing.position == position), None)
 
     def cells(self) -> list[tuple[int, int]]:
@@ -101,7 +100,7 @@ def scene(split: Split, index: int) -> Scene:
 
 
 def listening_scene(split: Split, index: int) -> Scene:
-    """Picture `index` of the stream `listening`: several digits, so that which one is spoken must be heard."""
+    """Picture `index` of the stream `listening`. It has several digits, so that which one is spoken must be heard."""
     draw = _draws("listening", split, index)
     count = 3 + index % 2
     kinds = draw.sample(KINDS[:10], 3)
@@ -126,8 +125,6 @@ MAKERS = {"scenes": scene, "listening": listening_scene, "closeups": closeup}
 
 def render(scene: Scene) -> np.ndarray:
     """The pixels: uint8 [64, 64, 3]. The same scene always gives the same picture."""
-    import numpy as np
-
     draw = _draws(scene.stream, scene.split, scene.index, "pixels")
     canvas = _background(draw)
     # The main object of a close-up is painted last, over the small ones.
@@ -163,8 +160,6 @@ def _scene(stream: Stream, split: Split, index: int, kinds: list[str], draw: ran
 
 def _background(draw: random.Random) -> np.ndarray:
     """A dark, tinted gradient with noise: int32 [64, 64, 3]."""
-    import numpy as np
-
     ramps, noise = _textures()
     start, end = ([draw.randint(0, 70) for _ in "rgb"] for _ in range(2))
     ramp = ramps[draw.randrange(len(ramps))][:, :, None]
@@ -175,8 +170,6 @@ def _background(draw: random.Random) -> np.ndarray:
 @cache
 def _textures() -> tuple[np.ndarray, np.ndarray]:
     """Gradients int32 [4, 64, 64] of 0..63 and noise int32 [64, 64, 64, 3] of 0..15."""
-    import numpy as np
-
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32)
     noise = np.frombuffer(random.Random("pocket/noise").randbytes(64 * SIDE * SIDE * 3), np.uint8) % 16
     return np.stack([x, y, (x + y) // 2, (x + SIDE - 1 - y) // 2]), noise.reshape(64, SIDE, SIDE, 3).astype(np.int32)
@@ -199,7 +192,8 @@ def _scans() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def handwriting() -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Split -> digit -> instance numbers in `load_digits`: 70 % train, 15 % validation, 15 % test of each digit."""
+    """By split and digit, the numbers of its instances in `load_digits`: of each digit 70 % are for train, 15 % for
+    validation and 15 % for test."""
     targets = _scans()[1].tolist()
     splits: dict[str, list[tuple[int, ...]]] = {"train": [], "validation": [], "test": []}
     for digit in range(10):
@@ -214,9 +208,10 @@ def handwriting() -> dict[str, tuple[tuple[int, ...], ...]]:
 
 @cache
 def _digit_mask(number: int, size: int) -> np.ndarray:
-    """An 8 x 8 scan enlarged bilinearly (elementwise, so that the result is the same on every machine)."""
-    import numpy as np
+    """The mask of a digit: an 8 x 8 scan, enlarged bilinearly to int32 [size, size] of 0..255.
 
+    It is computed element by element, so that the result is the same on every machine.
+    """
     scan = _scans()[0][number]
     place = np.clip((np.arange(size) + 0.5) * 8 / size - 0.5, 0, 7)
     low = np.minimum(place.astype(int), 6)
@@ -227,7 +222,7 @@ def _digit_mask(number: int, size: int) -> np.ndarray:
 
 
 _TURNS = ((1.0, 0.0), (0.96, 0.28), (0.96, -0.28), (12 / 13, 5 / 13), (12 / 13, -5 / 13))
-"""Cosine and sine of small turns, Pythagorean so that no platform's libm has a say."""
+"""Cosine and sine of small turns. They are Pythagorean, so that no platform's mathematical library has a say."""
 
 _OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
     "square": ((-0.72, -0.72), (0.72, -0.72), (0.72, 0.72), (-0.72, 0.72)),
@@ -237,14 +232,12 @@ _OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
     "cross": ((-0.26, -0.85), (0.26, -0.85), (0.26, -0.26), (0.85, -0.26), (0.85, 0.26), (0.26, 0.26), (0.26, 0.85),
               (-0.26, 0.85), (-0.26, 0.26), (-0.85, 0.26), (-0.85, -0.26), (-0.26, -0.26)),
 }  # fmt: skip
-"""Corners, y down, in a box from -1 to 1."""
+"""The corners (x, y) of each shape in a box from -1 to 1, where y goes down."""
 
 
 @cache
 def _shape_mask(kind: str, size: int, turn: int) -> np.ndarray:
-    """The share of 4 x 4 points a pixel that lie inside the shape, times 255."""
-    import numpy as np
-
+    """The mask of a shape, int32 [size, size]: for each pixel the share of 4 x 4 points that lie inside, times 255."""
     grid = (np.arange(size * 4) + 0.5) / (size * 2) - 1
     cosine, sine = _TURNS[turn]
     x = grid[None, :] * cosine + grid[:, None] * sine

@@ -1,4 +1,4 @@
-"""Spoken digits for the pocket scenes: bundled clips of synthetic voices, varied anew for every use.
+"""Spoken digits for the pocket scenes: bundled clips of synthetic voices, varied for every use.
 
 The voices of train, validation and test are disjoint (`spoken_digits/index.json` names them; `spoken_digits/make.py`
 made them). A clip's tempo and pitch (together, by resampling), loudness, onset and background noise come from a seed.
@@ -10,26 +10,22 @@ import json
 import random
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from harness.pocket.scenes import Split
 from harness.records import Language
 
-if TYPE_CHECKING:
-    import numpy as np
-
 RATE = 8_000
 """Samples a second."""
 SAMPLES = 8_000
-"""Length of every clip: one second."""
+"""The length of every clip: one second."""
 
 _FOLDER = Path(__file__).parent / "spoken_digits"
 
 
 def clip(split: Split, digit: int, language: Language, seed: int | str) -> np.ndarray:
     """Someone saying `digit` in `language`: float32 [8000] at 8 kHz, within -1..1."""
-    import numpy as np
-
     draw = random.Random(f"pocket/clip/{split}/{language}/{digit}/{seed}")
     word = draw.choice(_words()[split, language, digit])
     tempo = draw.uniform(0.88, 1.14)
@@ -42,7 +38,7 @@ def clip(split: Split, digit: int, language: Language, seed: int | str) -> np.nd
 
 
 def voices(split: Split) -> set[str]:
-    """Names of the voices in a split."""
+    """The names of the voices in a split."""
     return {row["voice"] for row in _index()[split]}
 
 
@@ -53,7 +49,7 @@ def _index() -> dict[str, list[dict]]:
 
 @cache
 def _words() -> dict[tuple[str, str, int], list[np.ndarray]]:
-    """(split, language, digit) -> the recordings, float32 at RATE."""
+    """By (split, language, digit) the recordings, each float32 [n] at RATE."""
     import soundfile
 
     words: dict[tuple[str, str, int], list[np.ndarray]] = {}

@@ -34,7 +34,7 @@ class Question:
 
     category: str
     form: str
-    """The wording within the category, such as "kind by colour"."""
+    """The wording within its category, such as "kind by colour"."""
     question: str
     answer: str
     spoken: int | None = None
@@ -110,13 +110,15 @@ def word(english: str, language: Language) -> str:
 
 
 def labels(language: Language) -> tuple[str, ...]:
-    """The 16 kinds."""
+    """The 16 kinds in `language`: the labels of classification."""
     return tuple(word(kind, language) for kind in KINDS)
 
 
 def caption(scene: Scene, language: Language) -> str:
-    """The one caption of a scene: every object with colour, kind and position, in reading order; of a close-up: its
-    main object."""
+    """The one caption of a scene: every object with colour, kind and position, in reading order.
+
+    A close-up's caption names its main object alone.
+    """
     if scene.stream == "closeups":
         return _say("closeup", language, scene.objects[0])
     return _TEXTS[language]["between"].join(_say("item", language, thing) for thing in scene.objects)
@@ -125,8 +127,8 @@ def caption(scene: Scene, language: Language) -> str:
 def questions(scene: Scene, language: Language, category: str | None = None) -> list[Question]:
     """All questions about a scene (or those of one category), in a fixed order that is the same in both languages.
 
-    Of `yes-no` there are as many false ones as there are wrong pairings, so that more of them are "no": who draws must
-    draw the answer first.
+    There is a `yes-no` question for every pairing, right or wrong, so that most answers are "no": whoever draws one
+    must draw the answer first.
     """
     makers = {"kind": _attributes, "colour": _attributes, "position": _attributes, "relation": _relations,
               "count": _counts, "yes-no": _claims}  # fmt: skip
@@ -140,7 +142,14 @@ def spoken_questions(scene: Scene, language: Language, category: str | None = No
 
     def ask(category: str, answer: str, digit: int) -> Question:
         text = _say(category, language)
-        return Question(category, category, text, word(answer, language), spoken=digit, about=digits.get(digit))
+        return Question(
+            category=category,
+            form=category,
+            question=text,
+            answer=word(answer, language),
+            spoken=digit,
+            about=digits.get(digit),
+        )
 
     asked = []
     for name in SPOKEN_CATEGORIES if category is None else (category,):
@@ -156,7 +165,7 @@ def spoken_questions(scene: Scene, language: Language, category: str | None = No
 
 
 def answers(language: Language) -> tuple[str, ...]:
-    """Every answer that any question can have: the closed set."""
+    """The closed set of answers: every one that any question can have."""
     names = (*KINDS, *COLOURS, *POSITIONS, "yes", "no", "10", "11", "12", "13")
     return tuple(word(name, language) for name in names)
 
@@ -171,7 +180,7 @@ def _say(form: str, language: Language, thing: Object | None = None, **instead: 
 
 
 def _attributes(scene: Scene, language: Language, asked: str) -> list[Question]:
-    """One attribute of an object that is named by one of the other two."""
+    """Questions for one attribute of an object that is named by one of its other two."""
     return [
         Question(asked, form, _say(form, language, thing), word(_facts(thing)[asked], language), about=thing)
         for form in (f"{asked} by {given}" for given in ("kind", "colour", "position") if given != asked)

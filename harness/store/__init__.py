@@ -1,5 +1,4 @@
-"""What a run leaves on disk: `files` writes whole files, `cells` one cell's folder, `runs` a run's, and `lock` sees to
-it that one driver writes.
+"""What a run leaves on disk: `files` writes whole files, `cells` keeps a cell's folder and `runs` a run's.
 
-The driver alone writes; reports and resumes read. `results/README.md` is the format.
+The driver alone writes, and `lock` sees to it that there is one. `results/README.md` is the format.
 """

@@ -1,4 +1,4 @@
-"""One cell's folder: what was asked, a line for each answer, vectors of a gallery, and how it ended.
+"""One cell's folder: what was asked, a line for each answer, the vectors of a gallery, and how it ended.
 
 Records are appended batch by batch and synced at least once a second, so a kill costs at most the batch in hand. What
 a kill or a power loss tore (a line that does not parse, a vector that is not what its checksum says) is dropped when a
@@ -17,14 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from harness.errors import UserError
 from harness.records import Record
 from harness.store.files import read_json, replacing, sync_names, write_json
-
-if TYPE_CHECKING:
-    import numpy as np
 
 RECORDS = "records.jsonl"
 
@@ -38,7 +37,7 @@ def _record(line: bytes) -> Record:
 
 
 class CellStore:
-    """One cell's folder. Open for writing only in the driver."""
+    """One cell's folder. The driver alone writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,16 +54,16 @@ class CellStore:
         return (self.folder / "failed.json").exists()
 
     def info(self) -> dict[str, Any]:
-        """cell.json."""
+        """What cell.json says; raises UserError where it is missing or damaged."""
         return read_json(self.folder / "cell.json")
 
     @property
     def timed(self) -> bool:
-        """Whether the full latency pass has been."""
+        """Whether the full latency pass is done."""
         return (self.folder / "latency.json").exists()
 
     def outcome(self) -> dict[str, Any]:
-        """complete.json (its latency that of the full pass, if one has been), or what is known of another cell."""
+        """What complete.json (with the latency of a full pass that is done) or failed.json says; else "interrupted"."""
         for name in ("complete.json", "failed.json"):
             if (self.folder / name).exists():
                 found = read_json(self.folder / name)
@@ -72,7 +71,10 @@ class CellStore:
         return {"status": "interrupted"}
 
     def begin(self, info: dict[str, Any]) -> None:
-        """Write cell.json, or check that the one there has the same fingerprint; else a UserError says what changed."""
+        """Write cell.json.
+
+        Where there are answers already, raises UserError if they have another fingerprint, and says what changed.
+        """
         path = self.folder / "cell.json"
         if path.exists() and self._answered:
             old, new = self.info()["fingerprint"], info["fingerprint"]
@@ -109,7 +111,7 @@ class CellStore:
                         raise UserError(f"{self.records_path}, line {number}, is damaged: {error}") from error
 
     def append(self, lines: Sequence[Record]) -> None:
-        """Append a batch and flush it; synced to disk at least once a second."""
+        """Append a batch and flush it. The file is synced to the disk at least once a second."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = self.records_path.open("ab")
@@ -128,7 +130,7 @@ class CellStore:
             self._synced = now
 
     def ids(self) -> set[str]:
-        """The ids of the whole records; what a loss of power has damaged does not count, and is asked again."""
+        """The ids of the records that are whole. What a loss of power has damaged is asked again."""
         return {name for name, _ in self._whole_lines()}
 
     def _whole_lines(self) -> Iterator[tuple[str, bytes]]:
@@ -140,8 +142,10 @@ class CellStore:
                             yield _record(line).id, line
 
     def keep(self, left: set[str]) -> None:
-        """Rewrite records.jsonl with those of these ids alone, each once (the set is used up): a half-finished batch is
-        run again whole."""
+        """Rewrite records.jsonl with the records of these ids alone, each once; the set is used up.
+
+        This is how a half-finished batch is left out, so that it is run again whole.
+        """
         if self.records_path.exists():
             with replacing(self.records_path) as file:
                 for name, line in self._whole_lines():
@@ -151,8 +155,6 @@ class CellStore:
 
     def append_vectors(self, side: str, ids: Sequence[str], rows: np.ndarray, errors: dict[str, str]) -> None:
         """Append float32 rows to embeddings/<side>.f32, and ids and checksums to the index beside it."""
-        import numpy as np
-
         folder = self.folder / "embeddings"
         folder.mkdir(parents=True, exist_ok=True)
         rows = np.ascontiguousarray(rows, dtype="<f4")
@@ -165,9 +167,7 @@ class CellStore:
             self._sync(vectors, index)
 
     def vectors(self, side: str) -> tuple[list[str], np.ndarray, dict[str, str]]:
-        """Ids, float32 [n, d] and errors of one side, up to the first that is not whole in both files."""
-        import numpy as np
-
+        """Ids, vectors float32 [n, d] and errors by id of one side, up to the first that is not whole in both files."""
         folder = self.folder / "embeddings"
         index, data = folder / f"{side}.jsonl", folder / f"{side}.f32"
         raw = np.fromfile(data, dtype="<f4") if data.exists() else np.zeros(0, dtype="<f4")
@@ -199,7 +199,7 @@ class CellStore:
                     file.truncate(size)
 
     def write_records(self, records: Iterable[Record]) -> None:
-        """All records, in place of any that were there."""
+        """Write all records, in the place of any that were there."""
         self.close()
         self.records_path.unlink(missing_ok=True)
         records = iter(records)

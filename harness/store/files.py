@@ -1,4 +1,4 @@
-"""Files that are whole or absent: what is written takes the place of the old file by one rename, once it is on disk.
+"""Files that are whole or absent: a new one takes the place of the old one by one rename, once it is on the disk.
 
 Whatever this project writes goes through here, so that a kill or a loss of power at any moment leaves the file before
 or the file after, and never half of one.
@@ -24,7 +24,7 @@ UNFINISHED = ".tmp"
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write by atomic rename: readers see the old file or the new one, never half of one."""
+    """Write data as JSON, by atomic rename: readers see the old file or the new one. NaN raises ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
     with replacing(path) as file:
@@ -68,7 +68,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def sync_names(folder: Path) -> None:
-    """Have the disk know the names of the files in a folder; their content is synced by itself."""
+    """Write the names of the files in a folder to the disk; a file's own sync writes its content alone."""
     with suppress(OSError):  # Windows and some network file systems cannot, and need not
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -78,7 +78,7 @@ def sync_names(folder: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError for a file that is missing or no JSON."""
+    """What a JSON file says; raises UserError for a file that is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_stem(name: str) -> str:
-    """`name` as part of a file name on any system."""
+    """`name` without the characters that some system does not allow in a file's name."""
     return re.sub(r"[^\w.\-+]", "_", name).strip(".") or "_"
 
 

@@ -39,7 +39,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def _take(path: Path) -> TextIO:
-    """The lock file, locked, with this process named in it."""
+    """The lock file, locked and with this process named in it; raises UserError where another holds it."""
     here = socket.gethostname()
     file = path.open("a+", encoding="utf-8")
     free = _locked(file)
@@ -72,7 +72,7 @@ def _locked(file: TextIO) -> bool | None:
 
 
 def _read(file: TextIO) -> dict[str, Any]:
-    """Who the file names; nobody where it was torn."""
+    """What the file says of its holder; nothing where it was torn."""
     try:
         found = json.loads(file.read())
     except ValueError:

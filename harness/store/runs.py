@@ -1,4 +1,4 @@
-"""The folder of a run and the list of runs: who may write there, and what the run was asked.
+"""The folder of a run, and the list of runs: who may write there, and what the run was asked.
 
 `results/README.md` is the format of everything in it.
 """
@@ -29,7 +29,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, results_dir: Path, name: str | None) -> RunFolder:
-        """A new folder; raises UserError where the name is taken or the place cannot be written."""
+        """A new folder, named by the time where `name` is None.
+
+        Raises UserError for a name that is taken, and where nothing can be written.
+        """
         name = name or time.strftime("%Y-%m-%d_%H-%M-%S")
         path = results_dir / name
         try:
@@ -46,7 +49,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, results_dir: Path, name: str) -> RunFolder:
-        """An existing run, by name or by path."""
+        """An existing run, by name or by path; raises UserError where there is none."""
         for path in (results_dir / name, Path(name)):
             if (path / "run.json").exists():
                 return cls(path)
@@ -62,11 +65,11 @@ class RunFolder:
         return CellStore(self.path / "cells" / key)
 
     def manifest(self) -> dict[str, Any]:
-        """run.json: the resolved config, machine, cells and what was left out."""
+        """What run.json says: the resolved config, the machine, the cells and what was left out."""
         return read_json(self.path / "run.json")
 
     def summary(self) -> dict[str, Any] | None:
-        """summary.json; None where there is none yet."""
+        """What summary.json says; None where there is none yet."""
         path = self.path / SUMMARY
         return read_json(path) if path.exists() else None
 
@@ -84,7 +87,7 @@ class RunFolder:
 
     @contextmanager
     def being_read(self) -> Iterator[None]:
-        """For who writes nothing here, and so keeps nobody out. Raises UserError where something cannot be read."""
+        """Read here and write nothing, so that nobody is kept out. Raises UserError where something cannot be read."""
         try:
             yield
         except OSError as error:

@@ -37,8 +37,10 @@ VOICES = {
 
 
 def speak(text: str, voice: str, words_per_minute: int) -> np.ndarray:
-    """Int16 [n] at RATE, without the silence at both ends, at 70 % of full scale, the four lowest bits empty (FLAC then
-    needs a third less)."""
+    """A voice saying `text`: int16 [n] at RATE and 70 % of full scale, without the silence at both ends.
+
+    The four lowest bits are empty: FLAC then needs a third less.
+    """
     done = subprocess.run(
         ["espeak-ng", "-v", voice, "-s", str(words_per_minute), "--stdout", text], check=True, capture_output=True
     )

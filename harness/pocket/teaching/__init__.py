@@ -1,1 +1,1 @@
-"""What the bundled models are taught from: `lessons`, the readers that supervise their features, and the tokenizer."""
+"""What the bundled models are taught with: `lessons`, the `readers` that supervise features, and a `tokenizer`."""

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from harness.pocket import scenes as pocket_scenes
 from harness.pocket import speech as pocket_speech
 from harness.pocket import text as pocket_text
@@ -19,7 +21,6 @@ from harness.pocket.scenes import COLOURS, KINDS, SIZES, Object, Scene, Stream
 from harness.records import Language
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -49,13 +50,12 @@ def prompts() -> dict[str, dict[str, str]]:
 
 
 def draw_scenes(rng: np.random.Generator, count: int, stream: Stream = "scenes") -> list[Scene]:
-    """`count` scenes of the train split."""
+    """Draw `count` scenes of the train split."""
     return [pocket_scenes.MAKERS[stream]("train", int(i)) for i in rng.integers(0, SIZES["train"], count)]
 
 
 def pixels(scenes: Sequence[Scene]) -> torch.Tensor:
-    """Their pictures: float [n, 3, 64, 64] in -1..1."""
-    import numpy as np
+    """The pictures of scenes: float [n, 3, 64, 64] in -1..1."""
     import torch
 
     images = torch.from_numpy(np.stack([pocket_scenes.render(s) for s in scenes]))
@@ -63,7 +63,8 @@ def pixels(scenes: Sequence[Scene]) -> torch.Tensor:
 
 
 def dense_labels(scenes: Sequence[Scene]) -> torch.Tensor:
-    """Int64 [n, 5, 2]: kind and colour in each of the four cells, then of a close-up's main object; 0 for none."""
+    """What stands where, int64 [n, 5, 2]: kind and colour in each of the four cells, then those of a close-up's main
+    object; 0 is for nothing."""
     import torch
 
     colours = list(COLOURS)
@@ -96,7 +97,7 @@ def cell_words(scenes: Sequence[Scene], tokens: Callable[[str], Sequence[int]]) 
 
 
 def about_labels(taught: Sequence[Lesson]) -> torch.Tensor:
-    """Int64 [n, 3]: kind, colour and position of the object that each question is about; -1 for what is not told.
+    """What each question is about, int64 [n, 3]: an object's kind, colour and position; -1 is for what is not told.
 
     The kind of a digit that is spoken is told even where the picture does not have it: it can be heard.
     """
@@ -114,17 +115,18 @@ def about_labels(taught: Sequence[Lesson]) -> torch.Tensor:
 
 
 def caption_lesson(scene: Scene, language: Language) -> Lesson:
+    """A lesson that says what a scene shows."""
     return Lesson(prompts()["captioning"][language], pocket_text.caption(scene, language), "caption", language)
 
 
 def closeup_lesson(scene: Scene, language: Language) -> Lesson:
-    """A close-up's main object by name."""
+    """A lesson that names a close-up's main object."""
     answer = pocket_text.word(scene.objects[0].kind, language)
     return Lesson(prompts()["classification"][language], answer, "closeup", language)
 
 
 def question_lesson(scene: Scene, language: Language, rng: np.random.Generator, category: str) -> Lesson | None:
-    """A question of one category, each answer of a yes / no question equally likely; None where the scene has none."""
+    """A question of one category; None where the scene has none. Yes and no are equally likely as its answer."""
     spoken = category in pocket_text.SPOKEN_CATEGORIES
     ask = pocket_text.spoken_questions if spoken else pocket_text.questions
     found = ask(scene, language, category)
@@ -139,11 +141,18 @@ def question_lesson(scene: Scene, language: Language, rng: np.random.Generator, 
     question = found[int(rng.integers(len(found)))]
     template = prompts()["vqa"][language]
     prompt = template.format(question=question.question)
-    return Lesson(prompt, question.answer, category, language, spoken=question.spoken, about=question.about)
+    return Lesson(
+        prompt=prompt,
+        answer=question.answer,
+        category=category,
+        language=language,
+        spoken=question.spoken,
+        about=question.about,
+    )
 
 
 def question_lessons(scene: Scene, rng: np.random.Generator, count: int, more: Sequence[str] = ()) -> list[Lesson]:
-    """`count` questions about a scene, their categories and languages drawn evenly, those in `more` more often."""
+    """`count` questions about a scene. Categories and languages are drawn evenly; those in `more` come more often."""
     categories = [c for c in (*pocket_text.CATEGORIES, *more) if c != "relation" or len(scene.objects) > 2]
     order = [categories[i % len(categories)] for i in rng.permutation(max(count, len(categories)))[:count]]
     lessons = [question_lesson(scene, LANGUAGES[int(rng.integers(2))], rng, category) for category in order]
@@ -158,14 +167,12 @@ def clip(lesson: Lesson, split: TaughtSplit, seed: int) -> np.ndarray:
 
 
 def label_text(scene: Scene, language: Language) -> str:
-    """A close-up's main object as zero-shot classification words it."""
+    """The text by which zero-shot classification names a close-up's main object."""
     return prompts()["image_labels"][language][0].format(label=pocket_text.word(scene.objects[0].kind, language))
 
 
 def corpus() -> list[str]:
     """Texts in which every word of the pocket language occurs, to train a tokenizer on."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     texts = [text for field in ("captioning", "classification") for text in prompts()[field].values()]
     for language in LANGUAGES:
@@ -187,10 +194,12 @@ def examination(count: int, stream: Stream = "scenes", offset: int = 0) -> list[
 
 
 def examine(count: int, *, spoken: bool = False, captions: bool = True) -> list[tuple[Scene, Lesson]]:
-    """What generating models are examined on: on `count` validation scenes a question of each category, in either
-    language by turns, and the caption; on close-ups what the main object is; with `spoken`, questions about a clip."""
-    import numpy as np
+    """What generating models are examined on, always the same.
 
+    They are asked a question of each category about `count` validation scenes, in the two languages by turns, and for
+    the captions; the main object of as many close-ups; and, with `spoken`, what clips say about as many listening
+    scenes.
+    """
     rng = np.random.default_rng(1)
     asked: list[tuple[Scene, Lesson]] = []
     for number, scene in enumerate(examination(count)):
@@ -211,7 +220,7 @@ def examine(count: int, *, spoken: bool = False, captions: bool = True) -> list[
 
 
 def mark(asked: Sequence[tuple[Scene, Lesson]], answers: Sequence[str]) -> dict[str, float]:
-    """Share of answers that are exactly right: `vqa` over its categories, then by category (captions by language)."""
+    """The share of exactly right answers: `vqa` over all questions, then by category and, for captions, by language."""
     right: dict[str, list[bool]] = {}
     for (_, lesson), answer in zip(asked, answers, strict=True):
         name = f"caption_{lesson.language}" if lesson.category == "caption" else lesson.category
@@ -222,7 +231,7 @@ def mark(asked: Sequence[tuple[Scene, Lesson]], answers: Sequence[str]) -> dict[
 
 
 def recall_at_1(queries: torch.Tensor, gallery: torch.Tensor) -> float:
-    """Share of `queries` [n, d] whose own row of `gallery` [n, d] scores highest; a tie counts as wrong."""
+    """The share of `queries` [n, d] whose own row of `gallery` [n, d] scores highest; a tie counts as wrong."""
     scores = queries.float() @ gallery.float().T
     own = scores.diagonal()[:, None]
     return float(((scores >= own).sum(1) == 1).float().mean())

@@ -16,7 +16,7 @@ KIND_CLASSES, COLOUR_CLASSES = 1 + len(KINDS), 1 + len(COLOURS)
 
 
 class GridReader(nn.Module):
-    """Tokens [b, side * side, width] of an image, row by row, to the loss against dense labels [b, 5, 2]."""
+    """From an image's tokens [b, side * side, width], row by row, to the loss against dense labels [b, 5, 2]."""
 
     def __init__(self, side: int, width: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class GridReader(nn.Module):
         self.kind, self.colour = nn.Linear(256, KIND_CLASSES), nn.Linear(256, COLOUR_CLASSES)
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of kind [b, 5, 17] and colour [b, 5, 7]: the four cells, then the main object of a close-up."""
+        """Logits of kind [b, 5, 17] and colour [b, 5, 7] for the four cells, then for the main object of a close-up."""
         b, _, width = tokens.shape
         half = self.side // 2
         cells = tokens.view(b, 2, half, 2, half, width).permute(0, 1, 3, 2, 4, 5).reshape(b, 4, -1)
@@ -38,7 +38,7 @@ class GridReader(nn.Module):
 
 
 class VectorReader(nn.Module):
-    """One vector [b, width] for a whole picture (or its caption) to the loss against dense labels [b, 5, 2]."""
+    """From a vector [b, width] for each picture (or its caption) to the loss against dense labels [b, 5, 2]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class VectorReader(nn.Module):
 
 
 class AboutReader(nn.Module):
-    """Vectors [n, width] that stand for questions to the loss against what each is about, labels [n, 3].
+    """From vectors [n, width] that stand for questions to the loss against what each is about, labels [n, 3].
 
     "Is the 7 red?" needs two steps: to find the 7, and to compare. Asked to tell kind, colour and place of the object
     that a question names, a model learns the first step by itself, and the second follows in minutes, not hours.
@@ -83,14 +83,17 @@ def _loss(kinds: Tensor, colours: Tensor, labels: Tensor) -> Tensor:
 
 
 def naming_loss(logits: Tensor, words: Tensor) -> Tensor:
-    """Cross-entropy of logits [b, 4, vocabulary], a row each cell, to all of its words [b, 4, k] alike; -1 is none."""
+    """The cross-entropy of logits [b, 4, vocabulary], one for each cell, against all of its words [b, 4, k] alike.
+
+    A cell of -1 has no words.
+    """
     named = words[..., 0] >= 0
     scores = logits[named].float().log_softmax(-1)
     return -scores.gather(1, words[named]).mean()
 
 
 def read_accuracy(kinds: Tensor, colours: Tensor, labels: Tensor) -> dict[str, float]:
-    """How often all four cells of a scene are right, and how often the kind of a close-up's main object is."""
+    """The share of scenes of which all four cells are right, and of close-ups of which the main object's kind is."""
     right = (kinds.argmax(-1) == labels[..., 0]) & (colours.argmax(-1) == labels[..., 1])
     closeup = labels[:, 4, 0] > 0
     main = (kinds.argmax(-1) == labels[..., 0])[:, 4]

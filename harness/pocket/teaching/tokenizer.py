@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PAD, START, END = "<|pad|>", "<|start|>", "<|end|>"
-"""Always the first three tokens, with ids 0, 1, 2."""
+"""The first three tokens of every tokenizer, with ids 0, 1, 2."""
 
 _ALONE = r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]|\d"
 """Chinese characters, their punctuation and digits are never merged with a neighbour."""
 
 
 def normalise(text: str) -> str:
-    """NFKC, and every run of white space as one space; full-width punctuation becomes the plain one."""
+    """The text in the form NFKC, where full-width punctuation is plain, with single spaces and none at its ends."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
 
 

@@ -247,7 +247,7 @@ class TrainingSpec:
     device: str = "auto"
     """cpu, or auto: whatever accelerate finds."""
     work_dir: str | None = None
-    """Where runs are kept; None: $HARNESS_CACHE/training, or ~/.cache/harness/training."""
+    """Where runs are kept; None: `training` in the folder for caches ($HARNESS_CACHE, or the platform's)."""
 
 
 SPECS: dict[str, type] = {

@@ -36,7 +36,7 @@ def harness(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("line", [line for line in lines() if "--config-dir" not in line])
 def test_a_line_of_the_readme_runs(line, tmp_path):
-    done = harness(tmp_path, line)
+    done = harness(tmp_path, f"{line} latency.seconds=3")  # the line as it stands, but for how long it may time
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((tmp_path / "results").glob("*/report.html"))
 

@@ -37,16 +37,23 @@ def answers(world, run: str) -> list[tuple]:
     return sorted((row["id"], row["answer"]) for row in world.records(run, "toy"))
 
 
-def test_a_file_that_may_not_grow_ends_the_run_with_one_message_and_a_resume_finishes_it(world):
+@pytest.fixture(scope="module")
+def whole(worlds):
+    """A run `whole` of 300 questions, to which nothing happens, and the words that began it."""
+    world = worlds("whole")
     world.model("toy")
-    quiz = world.questions(300)
-    words = ["run", "model=toy", f"dataset={quiz}", "latency=off", "batch_size=8"]
+    words = ["run", "model=toy", f"dataset={world.questions(300)}", "latency=off", "batch_size=8"]
     world.harness(*words, "run=whole")
-    sizes = {path.parts[-3]: path.stat().st_size for path in world.results.rglob("records.jsonl")}
+    return world, words
+
+
+def test_a_file_that_may_not_grow_ends_the_run_with_one_message_and_a_resume_finishes_it(whole):
+    world, words = whole
+    sizes = {path.parts[-3]: path.stat().st_size for path in (world.results / "whole").rglob("records.jsonl")}
     limit = (sizes["prior"] + sizes["toy"]) // 2
     assert sizes["prior"] < limit < sizes["toy"]
     done = subprocess.run(
-        world.command(*words, "run=r"),
+        world.command(*words, "run=cut"),
         capture_output=True,
         text=True,
         env=world.environment(),
@@ -58,69 +65,75 @@ def test_a_file_that_may_not_grow_ends_the_run_with_one_message_and_a_resume_fin
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert "File too large" in done.stderr.splitlines()[-1]
-    assert "harness resume r" in done.stderr.splitlines()[-1]
-    (path,) = (world.results / "r" / "cells" / "toy").glob("*/records.jsonl")
-    whole = path.read_bytes().splitlines(keepends=True)[:-1]
-    assert len(whole) > 50
-    world.harness("resume", "r")
-    assert answers(world, "r") == answers(world, "whole")
-    assert path.read_bytes().splitlines(keepends=True)[: len(whole) // 8 * 8] == whole[: len(whole) // 8 * 8]
+    assert "harness resume cut" in done.stderr.splitlines()[-1]
+    (path,) = (world.results / "cut" / "cells" / "toy").glob("*/records.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)[:-1]
+    assert len(lines) > 50
+    world.harness("resume", "cut")
+    assert answers(world, "cut") == answers(world, "whole")
+    assert path.read_bytes().splitlines(keepends=True)[: len(lines) // 8 * 8] == lines[: len(lines) // 8 * 8]
 
 
 @mounts
-def test_a_full_disk_ends_the_run_with_one_message_and_a_resume_finishes_it(world):
-    world.model("toy")
-    quiz = world.questions(300)
-    words = ["run", "model=toy", f"dataset={quiz}", "latency=off", "batch_size=8"]
-    run, resume = (subprocess.list2cmdline(world.command(*w)) for w in ([*words, "run=r"], ["resume", "r"]))
+def test_a_full_disk_ends_the_run_with_one_message_and_a_resume_finishes_it(whole):
+    world, words = whole
+    run, resume = (subprocess.list2cmdline(world.command(*w)) for w in ([*words, "run=full"], ["resume", "full"]))
     done = within(
         world,
-        f"mkdir results kept; mount -t tmpfs -o size=80k none results; {run} || echo status $?; df results | tail -1; "
-        f"mount -o remount,size=9m results; {resume}; cp -r results/r kept/r",
+        f"mkdir kept; mount -t tmpfs -o size=80k none results; {run} || echo status $?; df results | tail -1; "
+        f"mount -o remount,size=9m results; {resume}; cp -r results/full kept/full",
     )
     assert done.returncode == 0, done.stderr
     assert "status 1" in done.stdout
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
-    (world.folder / "kept" / "r").rename(world.results / "r")
-    world.harness(*words, "run=whole")
-    assert answers(world, "r") == answers(world, "whole")
+    (world.folder / "kept" / "full").rename(world.results / "full")
+    assert answers(world, "full") == answers(world, "whole")
+
+
+@pytest.fixture(scope="module")
+def finished(worlds):
+    """Two runs of which one lost its summary."""
+    world = worlds("finished")
+    world.model("toy")
+    for name in ("a", "b"):
+        world.harness("run", "model=toy", f"dataset={world.questions(8)}", "latency=off", f"run={name}")
+    (world.results / "a" / "summary.json").unlink()
+    return world
+
+
+def content(world) -> dict:
+    return {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()}
+
+
+READ_ONLY = "mount --bind results results; mount -o remount,bind,ro results; "
 
 
 @mounts
-def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(world):
-    world.model("toy")
-    quiz = world.questions(8)
-    words = ["run", "model=toy", f"dataset={quiz}", "latency=off"]
-    world.harness(*words, "run=r")
-    before = {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()}
-    for command in ([*words, "run=new"], ["resume", "r"], ["report", "results/r"]):
-        call = subprocess.list2cmdline(world.command(*command))
-        done = within(world, f"mount --bind results results; mount -o remount,bind,ro results; exec {call}")
+def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(finished):
+    before = content(finished)
+    again = ["run", "model=toy", "dataset=quiz", "latency=off", "run=new"]
+    for command in (again, ["resume", "b"], ["report", "results/b"]):
+        done = within(finished, READ_ONLY + "exec " + subprocess.list2cmdline(finished.command(*command)))
         assert done.returncode == 2, done.stderr
         (line,) = done.stderr.splitlines()
         assert "Read-only file system" in line
         assert "--out DIR" in line or command[0] == "run"
-    assert {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()} == before
+    assert content(finished) == before
 
 
 @mounts
-def test_a_run_that_may_only_be_read_is_reported_elsewhere(world):
-    world.model("toy")
-    quiz = world.questions(8)
-    for name in ("a", "b"):
-        world.harness("run", "model=toy", f"dataset={quiz}", "latency=off", f"run={name}")
-    (world.results / "a" / "summary.json").unlink()
-    before = {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()}
+def test_a_run_that_may_only_be_read_is_reported_elsewhere(finished):
+    before = content(finished)
     calls = (
-        subprocess.list2cmdline(world.command("report", *runs, "--out", out))
+        subprocess.list2cmdline(finished.command("report", *runs, "--out", out))
         for runs, out in ((["results/a"], "one"), (["results/a", "results/b"], "both"))
     )
-    done = within(world, f"mount --bind results results; mount -o remount,bind,ro results; {'; '.join(calls)}")
+    done = within(finished, READ_ONLY + "; ".join(calls))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "| toy | 0.500" in (world.folder / "one" / "report.md").read_text()
-    assert (world.folder / "both" / "report.html").exists()
-    assert {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()} == before
+    assert "| toy | 0.500" in (finished.folder / "one" / "report.md").read_text()
+    assert (finished.folder / "both" / "report.html").exists()
+    assert content(finished) == before
 
 
 def test_a_picture_deleted_between_runs_costs_its_samples_and_a_deleted_data_set_nothing(world):

@@ -68,24 +68,28 @@ def test_scores_that_are_no_numbers_or_too_few_cost_their_sample(world):
         assert reason in row["error"]
 
 
-def test_vectors_of_another_width_cost_their_queries_and_a_wrong_shape_the_model(world):
+@pytest.fixture(scope="module")
+def odd_vectors(worlds):
+    """A run of three models with vectors of wrong forms."""
+    world = worlds("odd vectors")
     world.model("width", "ToyEncoder", fault="width", trigger="a 5")
     world.model("shape", "ToyEncoder", fault="shape")
-    album = world.captions(12)
-    world.harness("run", "task=retrieval", "model=[width,shape]", f"dataset={album}", "run=r", "latency=off",
-                  "batch_size=4", status=1)  # fmt: skip
-    (row,) = [row for row in world.records("r", "width") if "error" in row]
+    world.model("narrow", "ToyEncoder", fault="crash, then narrow", trigger="a 5", notes=str(world.notes))
+    words = ["run", "task=retrieval", "model=[width,shape,narrow]", f"dataset={world.captions(12)}", "run=r"]
+    world.harness(*words, "batch_size=4", "latency=off", status=1)
+    return world
+
+
+def test_vectors_of_another_width_cost_their_queries_and_a_wrong_shape_the_model(odd_vectors):
+    (row,) = [row for row in odd_vectors.records("r", "width") if "error" in row]
     assert row["id"] == "t2i:p5#0"
     assert "width 32" in row["error"]
-    assert world.cell("r", "shape")["status"] == "failed"
-    assert "gave 32 answers to 1 requests" in world.cell("r", "shape")["reason"]
+    assert odd_vectors.cell("r", "shape")["status"] == "failed"
+    assert "gave 32 answers to 1 requests" in odd_vectors.cell("r", "shape")["reason"]
 
 
-def test_vectors_of_another_width_after_a_process_died_are_not_mixed_in(world):
-    world.model("narrow", "ToyEncoder", fault="crash, then narrow", trigger="a 5", notes=str(world.notes))
-    words = ["run", "task=retrieval", "model=narrow", f"dataset={world.captions(12)}", "batch_size=4", "latency=off"]
-    world.harness(*words, "run=r", status=1)
-    errors = {row["id"]: row["error"] for row in world.records("r", "narrow") if "error" in row}
+def test_vectors_of_another_width_after_a_process_died_are_not_mixed_in(odd_vectors):
+    errors = {row["id"]: row["error"] for row in odd_vectors.records("r", "narrow") if "error" in row}
     assert set(errors) == {f"t2i:p{i}#{k}" for i in range(4, 12) for k in range(2)}  # from the batch it died of
     assert set(errors.values()) == {"embed() gave vectors of width 31, not 32 as before"}
 
@@ -113,10 +117,8 @@ def test_out_of_device_memory_halves_the_batch_once_and_a_resume_remembers(world
     process.wait()
     (world.notes / "hold").unlink()
     world.harness("resume", "r")
-    assert sorted(file.name.split()[0] for file in world.notes.glob("* at *")) == [
-        "16",
-        "8",
-    ]  # each size was tried once
+    sizes = sorted(file.name.split()[0] for file in world.notes.glob("* at *"))
+    assert sizes == ["16", "8"]  # each was tried once
     cell = world.cell("r", "big")
     assert cell["failed"] == 0
     assert cell["latency"]["batch_size"] == 4

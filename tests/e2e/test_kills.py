@@ -73,13 +73,13 @@ def result(world, run: str) -> list[tuple]:
         found.append(tuple(cell[key] for key in ("model", "task", "status", "reason", "samples", "failed", "metrics")))
         if cell["status"] != "complete" or cell["model"] == "chance":
             continue
-        for folder in (world.results / run / "cells" / cell["model"]).glob(f"{cell['task']}.*"):
-            text = (folder / "records.jsonl").read_bytes()
-            ids = [json.loads(line)["id"] for line in text.splitlines()]
-            assert len(ids) == len(set(ids)) == cell["samples"]
-            told = json.loads((folder / "complete.json").read_text())
-            assert (told["count"], told["sha256"]) == (len(ids), hashlib.sha256(text).hexdigest())
-            records_checked += 1
+        folder = world.results / run / "cells" / cell["model"] / f"{cell['task']}.{cell['dataset']}.{cell['language']}"
+        text = (folder / "records.jsonl").read_bytes()
+        ids = [json.loads(line)["id"] for line in text.splitlines()]
+        assert len(ids) == len(set(ids)) == cell["samples"]
+        told = json.loads((folder / "complete.json").read_text())
+        assert (told["count"], told["sha256"]) == (len(ids), hashlib.sha256(text).hexdigest())
+        records_checked += 1
     assert records_checked
     return found
 
@@ -114,11 +114,14 @@ def test_kills_at_random_moments_lose_nothing(world, kills):
     kill_and_resume(world, [*words, "batch_size=4", "latency=off"], kills, seed=5)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_kills_of_real_models_lose_nothing_retrieval_included(world, kills):
+@pytest.mark.parametrize(
+    ("models", "kills"),
+    [("fusion-concat", 2), pytest.param("pocket-clip,pocket-smolvlm", 4, marks=pytest.mark.slow)],
+)
+def test_kills_of_real_models_lose_nothing_retrieval_included(world, models, kills):
     (world.folder / "conf").mkdir()
-    words = ["run", "task=[retrieval,vqa]", "model=[pocket-clip,pocket-smolvlm]", "limit=40", "batch_size=8"]
-    kill_and_resume(world, [*words, "latency=off"], kills, seed=1)
+    words = ["run", "task=[retrieval,vqa]", f"model=[{models}]", "limit=100", "batch_size=8", "latency=off"]
+    kill_and_resume(world, words, kills, seed=1)
 
 
 def test_a_worker_that_no_signal_handler_can_reach_ends_with_its_driver(world):

@@ -49,18 +49,24 @@ def test_pairs_of_an_image_and_a_text_are_timed_for_retrieval(world):
     assert [row["batch_size"] for row in found["offline"]] == [1, 2, 4]
 
 
-def test_the_sweep_ends_where_memory_does(world):
-    world.model("toy", fault="memory")
-    world.harness(*run(world, "model=toy"))
-    found = world.cell("r", "toy")["latency"]
+@pytest.fixture(scope="module")
+def cut_sweeps(worlds):
+    """A run of two models that cannot do large batches, and what it said."""
+    world = worlds("cut sweeps")
+    world.model("small", fault="memory")
+    world.model("lone", fault="crowd")
+    return world, world.harness(*run(world, "model=[small,lone]")).stderr
+
+
+def test_the_sweep_ends_where_memory_does(cut_sweeps):
+    found = cut_sweeps[0].cell("r", "small")["latency"]
     assert ([row["batch_size"] for row in found["offline"]], found["offline_end"]) == ([1, 2], "memory")
 
 
-def test_a_process_that_dies_at_a_batch_keeps_what_it_had_measured(world):
-    world.model("toy", fault="crowd")
-    done = world.harness(*run(world, "model=toy"))
-    assert "SIGSEGV" in done.stderr
-    cell = world.cell("r", "toy")
+def test_a_process_that_dies_at_a_batch_keeps_what_it_had_measured(cut_sweeps):
+    world, said = cut_sweeps
+    assert "SIGSEGV" in said
+    cell = world.cell("r", "lone")
     assert (cell["status"], cell["failed"]) == ("complete", 0)
     assert cell["latency"]["n"] == 40
     assert [row["batch_size"] for row in cell["latency"]["offline"]] == [1, 2]

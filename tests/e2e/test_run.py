@@ -272,30 +272,33 @@ def test_resume_refuses_answers_of_another_adapter(world):
     assert "dtype (was float32, is now float16)" in done.stderr
 
 
-def test_a_limit_draws_whole_clusters_and_is_the_same_for_every_model_and_time(world):
-    world.model("toy")
-    world.model("other")
-    quiz = world.questions(40)
+@pytest.fixture(scope="module")
+def twins(worlds):
+    """The same run twice, of ten questions of forty."""
+    world = worlds("twins")
+    for model in ("toy", "other"):
+        world.model(model)
     for name in ("a", "b"):
-        world.harness("run", "model=[toy,other]", f"dataset={quiz}", "limit=10", f"run={name}", "latency=off")
-    ids = [[row["id"] for row in world.records(run, model)] for run in ("a", "b") for model in ("toy", "other")]
+        words = ["run", "model=[toy,other]", f"dataset={world.questions(40)}", "limit=10", f"run={name}"]
+        world.harness(*words, "latency=off")
+    return world
+
+
+def test_a_limit_draws_whole_clusters_and_is_the_same_for_every_model_and_time(twins):
+    ids = [[row["id"] for row in twins.records(run, model)] for run in ("a", "b") for model in ("toy", "other")]
     assert ids[0] == ids[1] == ids[2] == ids[3]
     assert len(ids[0]) == 10
     assert ids[0] != [str(i) for i in range(10)]
     assert len({int(name) // 2 for name in ids[0]}) == 5
 
 
-def test_report_scores_again_and_joins_runs_in_chinese(world):
-    world.model("toy")
-    quiz = world.questions(8)
-    for name in ("a", "b"):
-        world.harness("run", "model=toy", f"dataset={quiz}", f"run={name}", "latency=off")
-    summary = world.results / "a" / "summary.json"
+def test_report_scores_again_and_joins_runs_in_chinese(twins):
+    summary = twins.results / "a" / "summary.json"
     before = summary.read_text()
     summary.unlink()
-    world.harness("report", str(world.results / "a"), str(world.results / "b"), "--lang", "zh", "--out", "joined")
+    twins.harness("report", str(twins.results / "a"), str(twins.results / "b"), "--lang", "zh", "--out", "joined")
     assert summary.read_text() == before
-    assert "模型" in (world.folder / "joined" / "report.html").read_text()
+    assert "模型" in (twins.folder / "joined" / "report.html").read_text()
 
 
 def test_list_knows_the_users_own_models_and_speaks_json(world, in_process):

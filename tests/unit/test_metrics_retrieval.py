@@ -1,5 +1,6 @@
 """Retrieval: ranks held against a full sort, ties against the model, both directions from one product."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -96,10 +97,13 @@ def test_blocks_change_nothing(monkeypatch):
 
 
 def test_torch_is_not_imported_for_ranking():
-    if "torch" in sys.modules:
-        pytest.skip("another test imported torch")
-    rank_both(np.eye(3), np.eye(3), np.stack([np.arange(3)] * 2, axis=1))
-    assert "torch" not in sys.modules
+    code = (
+        "import sys; import numpy as np; from harness.metrics.ranking import rank_both\n"
+        "rank_both(np.eye(3), np.eye(3), np.stack([np.arange(3)] * 2, axis=1))\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 # Metrics --------------------------------------------------------------------------------------------------------------

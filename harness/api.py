@@ -222,7 +222,8 @@ def _folder(run: RunSpec) -> tuple[RunFolder, bool]:
         return RunFolder.create(results, run.run), False
     folder = RunFolder.open(results, run.run)
     before, now = folder.manifest()["config"], json.loads(json.dumps(to_json(run)))
-    changed = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+    # A run without a name was given the time as one, and may be gone on with by it.
+    changed = sorted(key for key in {**before, **now} if key != "run" and before.get(key) != now.get(key))
     if changed:
         raise UserError(f"{folder.path} exists already, with other {', '.join(changed)}; run=NAME names a new one.")
     return folder, True

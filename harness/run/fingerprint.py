@@ -28,6 +28,10 @@ FOLLOWED = ("harness.adapters", "harness.tasks", "harness.pocket")
 """Packages of ours whose source can change an answer. The engine must not change any, and the tests see to that."""
 
 
+ELSEWHERE = ("checkpoint", "batch_size", "dtype", "developer", "license", "origin", "parameters")
+"""Settings of a model that stand in a fingerprint by themselves, or that only tell people about it."""
+
+
 def fingerprint(
     model: ModelSpec, adapter: type, prompt: PromptSpec, job: CellJob, items: int, data_dir: str | None
 ) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def fingerprint(
 
     `model` has its dtype resolved; `items` is how many items the cell asks about.
     """
-    settings = {k: v for k, v in to_json(model).items() if k not in ("checkpoint", "batch_size", "dtype")}
+    settings = {key: value for key, value in to_json(model).items() if key not in ELSEWHERE}
     found = {
         "weights": weights_digest(model),
         "model settings": digest(settings),

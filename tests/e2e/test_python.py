@@ -80,6 +80,13 @@ def test_the_same_call_with_the_runs_name_goes_on_and_asks_nothing_again(quiz):
         evaluate(second, run="twice", limit=10, **quiz)
 
 
+def test_a_run_without_a_name_is_gone_on_with_by_the_name_it_was_given(quiz):
+    first, second = SaysYes(ModelSpec()), SaysYes(ModelSpec())
+    run = evaluate(first, **quiz)
+    assert evaluate(second, run=run.path.name, **quiz).path == run.path
+    assert not hasattr(second, "asked")
+
+
 def test_a_run_with_an_object_is_not_resumed_by_the_command(world, quiz):
     evaluate(SaysYes(ModelSpec()), run="object", **quiz)
     done = world.harness("resume", "object", status=2)

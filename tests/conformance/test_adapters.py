@@ -91,6 +91,7 @@ def questions(family) -> list[Request]:
 def families(*routes: str, without: tuple[str, ...] = ()):
     """Runs a test with every family that has one of the routes."""
     names = [name for name, family in FAMILIES.items() if set(family.routes) & set(routes) and name not in without]
+    assert names
     return pytest.mark.parametrize("family", names, indirect=True)
 
 

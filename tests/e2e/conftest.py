@@ -42,6 +42,8 @@ class World:
     """Where the files are, and the command that runs there."""
 
     folder: Path
+    columns: int = 120
+    """Width of the terminal that the command thinks it writes to."""
 
     @property
     def results(self) -> Path:
@@ -112,7 +114,9 @@ class World:
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "e2e")])
-        return os.environ | {"PYTHONPATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
+        terminal = {"COLUMNS": str(self.columns), "NO_COLOR": "1"}
+        no_gpu = {"CUDA_VISIBLE_DEVICES": ""}  # or the results would depend on the machine
+        return os.environ | terminal | no_gpu | {"PYTHONPATH": path}
 
     def harness(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command and check its exit status."""

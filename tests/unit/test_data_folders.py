@@ -42,6 +42,7 @@ def test_a_folder_is_read_whole(specs, name, task, language, count, clusters):
         assert not dataset.labels or set(sample.references) <= set(dataset.labels)
         assert not sample.choices or set(sample.references) <= set(sample.choices)
         assert all(medium.source.is_file() for medium in sample.media)
+    assert samples[0].media
     for medium in samples[0].media:
         assert open_image(medium).width if medium.kind == "image" else len(open_audio(medium, 16_000))
 

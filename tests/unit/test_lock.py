@@ -5,12 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
 from harness.store import lock
 
+ROOT = Path(__file__).parents[2]
 HOLD = "import sys, time; from pathlib import Path; from harness.store import lock\nwith lock.hold(Path(sys.argv[1])): "
 
 
@@ -21,7 +23,7 @@ def other(tmp_path):
         [sys.executable, "-c", HOLD + "print('held', flush=True); time.sleep(60)", str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

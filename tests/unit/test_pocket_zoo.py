@@ -105,6 +105,7 @@ def test_training_sees_a_packed_question_as_evaluation_sees_it_alone(family, tow
         add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
     )  # fmt: skip
     pictures = training.chat.pictures(lessons.pixels([scene]))
+    assert pictures
     for name, value in pictures.items():
         assert torch.allclose(value.float(), plain[name].float(), atol=1e-5), name
     with torch.no_grad():

@@ -142,7 +142,9 @@ CHOICES = SPEC.columns | {"choices": ["A", "B", "C", "D"]}
 @pytest.mark.parametrize("answer", ["B", 1, "dog"])
 def test_choices_skip_empty_columns_and_the_right_one_is_known_by_letter_number_or_text(folder, answer):
     write(folder, choice_rows(a=answer))
-    for sample in samples(folder, columns=CHOICES):
+    made = list(samples(folder, columns=CHOICES))
+    assert len(made) == 40
+    for sample in made:
         assert sorted(sample.choices) == ["cat", "cow", "dog"]
         assert sample.references == ("dog",)
 

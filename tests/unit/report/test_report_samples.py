@@ -15,7 +15,9 @@ def group_of(folder, position=0):
 
 
 def test_every_model_answers_the_samples_that_are_shown(demo):
-    for example in samples.examples(group_of(demo)):
+    examples = samples.examples(group_of(demo))
+    assert examples
+    for example in examples:
         models = [model for reply in example.replies for model in reply.models]
         assert sorted(models) == sorted(cell.label for cell in group_of(demo).models)
 

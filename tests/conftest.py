@@ -19,8 +19,14 @@ os.environ.pop("HARNESS_DATA", None)
 # Hundreds of commands are started: without compiled files each would compile the whole package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-NOT_QUICK = {"test_fusion.py", "test_metrics_meteor.py", "test_pocket_zoo.py", "test_training.py"}
-"""Files of unit/ whose tests load models, train them or start Java."""
+NOT_QUICK = {
+    "test_data_folders.py",
+    "test_fusion.py",
+    "test_metrics_meteor.py",
+    "test_pocket_zoo.py",
+    "test_training.py",
+}
+"""Files of unit/ whose tests load models, train them, start METEOR or read whole data sets."""
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 
@@ -50,6 +56,12 @@ def _no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick` alone, passes over what has no quick test: only to read it would import torch."""
+    none_quick = collection_path.name in NOT_QUICK or collection_path == HERE / "conformance"
+    return True if none_quick and config.option.markexpr == "quick" else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ import pytest
 from harness.metrics.meteor import meteor_available
 
 
+@pytest.mark.quick
 def test_a_run_leaves_a_summary_a_report_and_every_answer(world):
     world.model("toy")
     world.model("other", origin="in-house")
@@ -116,6 +117,7 @@ def test_a_mistake_in_the_command_is_one_line_and_status_2(world, words, hint, i
     assert not world.results.exists()
 
 
+@pytest.mark.quick
 def test_a_column_that_is_not_there_is_one_error_before_any_model_loads(world):
     world.model("toy", fault="load")
     world.dataset("bad", "vqa", [{"id": 1, "photo": "x.png"}], {"image": "image", "question": "q", "references": "a"})
@@ -125,6 +127,7 @@ def test_a_column_that_is_not_there_is_one_error_before_any_model_loads(world):
     assert "did not load" not in line
 
 
+@pytest.mark.quick
 def test_pictures_that_do_not_open_are_failed_records_that_name_file_and_row(world):
     world.model("toy", look=True)
     quiz = world.questions(40)
@@ -249,6 +252,7 @@ def held(world, run: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.quick
 def test_a_second_driver_is_refused_while_one_is_at_work(world):
     process = held(world, "one")
     for command in (["resume", "one"], ["report", str(world.results / "one")]):

@@ -34,7 +34,9 @@ class LazySequence(Sequence[Item]):
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
         if isinstance(index, slice):
             return [self.item(place) for place in range(len(self))[index]]
-        return self.item(range(len(self))[index])
+        if not 0 <= index < self.__len__():  # as a plain call it takes half as long as len() does
+            index = range(len(self))[index]  # counted from the end, or an IndexError
+        return self.item(index)
 
     def __iter__(self) -> Iterator[Item]:
         return map(self.item, range(len(self)))
@@ -52,6 +54,9 @@ class Chosen(LazySequence[Item]):
     def item(self, index: int) -> Item:
         return self.whole[self.indices[index]]
 
+    def __iter__(self) -> Iterator[Item]:
+        return map(self.whole.__getitem__, self.indices)
+
 
 @runtime_checkable
 class KnowsLengths(Protocol):
@@ -63,8 +68,8 @@ class KnowsLengths(Protocol):
 
 
 @dataclass(frozen=True)
-class Dataset(LazySequence[Sample]):
-    """Samples of one split in one language."""
+class Dataset(Sequence[Sample]):
+    """Samples of one split in one language. It is read as `samples` are, to which it passes on what is asked of it."""
 
     name: str
     language: Language
@@ -85,8 +90,15 @@ class Dataset(LazySequence[Sample]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def item(self, index: int) -> Sample:
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         return self.samples[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
 
     def take(self, indices: Sequence[int]) -> Dataset:
         """The same data set with only these samples, in this order."""

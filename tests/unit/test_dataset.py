@@ -57,6 +57,16 @@ def test_it_is_read_like_the_list_of_its_items(sequence):
     assert (9 in sequence, 8 in sequence, sequence.index(9)) == (True, False, 3)
 
 
+def test_a_data_set_is_read_like_its_samples_also_when_some_are_taken():
+    ids = ["4", "2", "0"]
+    for dataset in (replace(quiz(), samples=[quiz()[int(name)] for name in ids]), quiz().take([4, 2, 0])):
+        assert [sample.id for sample in dataset] == ids
+        assert [dataset[place].id for place in (0, 2, -1)] == ["4", "0", "0"]
+        assert [[sample.id for sample in dataset[piece]] for piece in SLICES] == [ids[piece] for piece in SLICES]
+        with pytest.raises(IndexError):
+            dataset[3]
+
+
 @pytest.mark.parametrize("place", [5, -6])
 def test_a_place_beyond_its_ends_is_an_error_and_makes_nothing(place):
     squares = Squares(5)

@@ -126,7 +126,7 @@ def _pool(count: int) -> ThreadPoolExecutor:
 def open_image(media: Media) -> Image.Image:
     """The image as RGB. It is turned as its EXIF tag says, transparent parts become white, 16 bits of grey become 8.
 
-    Raises SampleError for a file that is absent, empty, cut short, too large or no image.
+    Raises SampleError for a file that is absent, empty, cut short, too large or not an image.
     """
     from PIL import Image
 
@@ -144,7 +144,7 @@ def _decoded_image(media: Media) -> Image.Image:
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
-        raise _failure(media, "this is no image in a known format") from error
+        raise _failure(media, "this is not an image in a known format") from error
     except Exception as error:  # a decoder raises whatever a broken file leads it to
         raise _failure(media, str(error) or type(error).__name__) from error
 
@@ -201,7 +201,7 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
     if not len(sound):
         raise _failure(media, "it holds no sound")
     if not np.isfinite(sound).all():
-        raise _failure(media, "it holds samples that are no finite numbers")
+        raise _failure(media, "it holds samples that are not finite numbers")
     if found != rate:
         import soxr
 
@@ -225,7 +225,7 @@ def _file(media: Media) -> io.BytesIO:
     elif isinstance(media.source, bytes):
         encoded = media.source
     else:
-        raise ValueError(f"a {type(media.source).__name__} is no {media.kind}")
+        raise ValueError(f"its source is of type {type(media.source).__name__}, not a path, bytes or an array")
     if not encoded:
         raise ValueError("it is empty (0 bytes)")
     return io.BytesIO(encoded)

@@ -106,7 +106,8 @@ def dataset(
     prior_split = spec.train_split or wanted
     known = samples if prior_split == wanted else _Mapped(name, spec, language, read(prior_split))
     if spec.prior_by and spec.prior_by not in spec.slices:
-        raise UserError(f"Data set '{name}': prior_by is no slice. {nearest(spec.prior_by, spec.slices)}")
+        hint = nearest(spec.prior_by, spec.slices)
+        raise UserError(f"Data set '{name}': prior_by: '{spec.prior_by}' is not a slice. {hint}")
     return Dataset(
         name=name,
         language=language,
@@ -185,7 +186,7 @@ class _Mapped(LazySequence[Sample]):
         media = (*self._media("image", row, number), *self._media("audio", row, number))
         choices = self._all("choices", row)
         shown = list(choices)
-        if shown:  # the same seed as of the text itself, but that half a character is no error
+        if shown:  # the text alone as a seed would raise an error for half a character; its bytes seed the same
             random.Random(f"choices/{sample_id}".encode(errors="surrogatepass")).shuffle(shown)
         return Sample(
             id=sample_id,

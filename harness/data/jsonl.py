@@ -41,7 +41,10 @@ def find(name: str, spec: DatasetSpec, data_dir: str | Path | None) -> Path:
 
 
 def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
-    """The rows of one split. Raises UserError for an unknown split, a line that is no JSON object, or an empty file."""
+    """The rows of one split.
+
+    Raises UserError for an unknown split, for a line that is not a JSON object, and for an empty file.
+    """
     filters = dict(spec.where)
     if spec.splits:
         if split not in spec.splits:
@@ -80,17 +83,17 @@ class _Lines(LazySequence[Row]):
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        raise UserError(f"{file}, line {number}: this is no JSON object but {line.strip()[:60]!r}.")
+                        raise UserError(f"{file}, line {number}: this is not a JSON object but {line.strip()[:60]!r}.")
                     self.columns.update(dict.fromkeys(row))
                     self.starts.append(at)
                     self.numbers.append(number)
             except json.JSONDecodeError as error:
                 raise UserError(
-                    f"{file}, line {number}: this is no JSON ({error.msg}, column {error.colno})."
+                    f"{file}, line {number}: this is not JSON ({error.msg}, column {error.colno})."
                 ) from error
             except UnicodeDecodeError as error:
                 place = f"{error.reason} at byte {at + error.start}"
-                raise UserError(f"{file}: this is no UTF-8 text ({place}).") from error
+                raise UserError(f"{file}: this is not UTF-8 text ({place}).") from error
             at = end
 
     def _end(self, start: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError, counted, nearest
 
 DEVICES = ("cuda", "mps", "cpu")
 
@@ -62,8 +62,8 @@ def pick_devices(device: str, gpus: int | None) -> list[str]:
 
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if gpus is not None and (gpus < 1 or gpus > len(found) or not device.startswith("cuda")):
-        there = f"{len(found)} there for device={device}" if device.startswith("cuda") else f"none with device={device}"
-        raise UserError(f"engine.gpus={gpus}: there are {there}. engine.gpus=auto takes what there is.")
+        there = counted(len(found), "GPU") if device.startswith("cuda") else "no GPU"
+        raise UserError(f"engine.gpus={gpus}: device={device} has {there}. engine.gpus=auto takes what there is.")
     return found[:gpus]
 
 

@@ -83,7 +83,7 @@ class Item:
     category: str = ""
     """The type of its question; empty where nothing is asked."""
     number: int = 0
-    """Which of all questions of this type about the scene it is."""
+    """The place of its question among all questions of this type about the scene, from 0."""
     label: bool = False
     """Whether the reference is the main object's kind, instead of a caption."""
 

@@ -29,11 +29,11 @@ RECORDS = "records.jsonl"
 
 
 def _record(line: bytes) -> Record:
-    """The record of a line; raises ValueError where it is none."""
+    """The record of a line; raises ValueError where it is not one."""
     try:
         return Record.from_json(json.loads(line))
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"this is no record: {error}") from error
+        raise ValueError(f"this is not a record: {error}") from error
 
 
 class CellStore:

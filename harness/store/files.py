@@ -78,11 +78,13 @@ def sync_names(folder: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says; raises UserError for a file that is missing or no JSON."""
+    """What a JSON file says; raises UserError for a file that is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there: {path.parent} is no run folder, or an older one.") from error
+        raise UserError(
+            f"{path} is not there: {path.parent} is not a run folder, or is one of an older version."
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
 

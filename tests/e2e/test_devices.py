@@ -93,5 +93,6 @@ def test_all_gpus_are_used_unless_fewer_are_asked_for(monkeypatch):
     assert machine.pick_devices("cuda", 2) == ["cuda:0", "cuda:1"]
     assert machine.pick_devices("cuda:1", None) == ["cuda:1"]
     assert machine.pick_devices("cpu", None) == ["cpu"]
-    with pytest.raises(UserError, match="3 there"):
-        machine.pick_devices("cuda", 4)
+    for device, gpus, has in (("cuda", 4, "3 GPUs"), ("cuda:1", 2, "1 GPU"), ("cpu", 1, "no GPU")):
+        with pytest.raises(UserError, match=rf"engine\.gpus={gpus}: device={device} has {has}\. "):
+            machine.pick_devices(device, gpus)

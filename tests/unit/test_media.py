@@ -102,8 +102,16 @@ def test_an_image_that_does_not_open_names_file_and_row(tmp_path, fault):
 @pytest.mark.parametrize("name", ["drawing.eps", "drawing.png"])
 def test_a_file_that_another_program_would_have_to_read_is_no_image(tmp_path, name):
     media = image_media(Image.new("RGB", (8, 8), "red"), tmp_path, name, format="EPS")
-    with pytest.raises(SampleError, match=rf"{name} \(data.jsonl, line 7\) does not open: this is no image in a known"):
+    with pytest.raises(
+        SampleError, match=rf"{name} \(data.jsonl, line 7\) does not open: this is not an image in a known"
+    ):
         open_image(media)
+
+
+def test_a_medium_whose_source_is_of_another_type_says_which_types_there_are():
+    for open_one in (open_image, lambda media: open_audio(media, 16_000)):
+        with pytest.raises(SampleError, match="its source is of type int, not a path, bytes or an array"):
+            open_one(Media("image", "k", 7, where="row 1"))
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -174,6 +174,11 @@ def test_an_unknown_column_is_one_error_with_the_columns_found(folder):
             samples(folder, **changes)
 
 
+def test_a_prior_that_is_counted_by_what_is_not_a_slice_is_an_error_with_the_nearest_one(folder):
+    with pytest.raises(UserError, match=r"prior_by: 'kid' is not a slice\. Did you mean 'kind'\?"):
+        samples(folder, slices={"kind": "type"}, prior_by="kid")
+
+
 def test_an_unknown_field_is_named(folder):
     with pytest.raises(UserError, match="no field 'answer'"):
         samples(folder, columns=SPEC.columns | {"answer": "a"})
@@ -199,8 +204,8 @@ def test_double_ids_are_named_with_both_lines(folder):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["{}", '{"id": 1'], "line 2: this is no JSON"),
-        (["[1, 2]"], "line 1: this is no JSON object"),
+        (["{}", '{"id": 1'], "line 2: this is not JSON"),
+        (["[1, 2]"], "line 1: this is not a JSON object"),
         ([""], "is empty"),
     ],
 )
@@ -216,7 +221,7 @@ def test_blank_lines_and_a_byte_order_mark_are_passed_over_and_lines_keep_their_
     assert [sample.id for sample in samples(folder)] == ["7", "8"]
     assert samples(folder)[1].media[0].where.endswith("rows.jsonl, line 4")
     (folder / "set" / "rows.jsonl").write_bytes(rows[0].encode() + b'\n{"id": "\xff"}\n')
-    with pytest.raises(UserError, match=f"no UTF-8 text .* at byte {len(rows[0]) + 9}"):
+    with pytest.raises(UserError, match=f"not UTF-8 text .* at byte {len(rows[0]) + 9}"):
         samples(folder)
 
 

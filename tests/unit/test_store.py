@@ -153,6 +153,11 @@ def test_a_run_of_a_version_with_other_settings_cannot_go_on_and_says_so(tmp_pat
         resumed(folder)
 
 
+def test_a_folder_without_a_run_is_told_so(tmp_path):
+    with pytest.raises(UserError, match=r"run\.json is not there: .* is not a run folder"):
+        RunFolder(tmp_path).manifest()
+
+
 def test_json_is_replaced_whole(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})

@@ -72,7 +72,7 @@ class AboutReader(nn.Module):
 
 
 def _loss(kinds: Tensor, colours: Tensor, labels: Tensor) -> Tensor:
-    # What stands in the corners of a close-up is seldom told; that there is no main object in a scene is no news.
+    # The corners of a close-up are seldom told; a scene never has a main object, so reading that teaches nothing.
     told = torch.ones(labels.shape[:2], device=labels.device)
     closeup = labels[:, 4, 0] > 0
     told[closeup, :4] = 0.1

@@ -165,7 +165,7 @@ def test_media_that_are_broken_or_far_too_large_are_failed_records_with_the_reas
     config.write_text(config.read_text() + "modalities: [text, image, audio]\n")
     world.harness("run", "model=toy", "dataset=broken", "run=r", "latency=off", status=1)
     errors = {row["id"]: row["error"] for row in world.records("r", "toy") if "error" in row}
-    wanted = {"1": "truncated", "2": "empty", "3": "no image", "4": "bomb", "6": "", "7": "empty", "8": "",
+    wanted = {"1": "truncated", "2": "empty", "3": "not an image", "4": "bomb", "6": "", "7": "empty", "8": "",
               "9": "too long", "10": "no such file"}  # fmt: skip
     assert set(errors) == set(wanted)
     for name, reason in wanted.items():

@@ -133,7 +133,7 @@ class _Counts:
             key, most = key[order], count[first:][order]
             if not len(key):
                 continue
-            # Of an image's references, the one that has the n-gram most often sets the limit.
+            # The reference of an image that has the n-gram most often sets the limit.
             starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
             key, most = key[starts], np.maximum.reduceat(most, starts)
             own = text[:first] * kinds + gram[:first]

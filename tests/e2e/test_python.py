@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -138,6 +140,55 @@ def test_a_script_needs_no_guard(world, how):
     assert done.stdout.splitlines()[0] == "the script runs"
     assert done.stdout.count("the script runs") == 1
     assert "['complete'" in done.stdout
+
+
+HELD = """
+import time, sys
+from pathlib import Path
+import harness
+
+class Held(harness.Adapter):
+    def load(self, device, clock):
+        self.batches = 0
+
+    def generate(self, inputs):
+        self.batches += 1
+        if self.batches == 2 and Path("hold").exists():
+            Path("held").touch()
+            while Path("hold").exists():
+                time.sleep(0.01)
+        return [harness.Answer("yes") for _ in inputs]
+
+try:
+    run = harness.evaluate(Held(harness.ModelSpec()), run="held", dataset="quiz", batch_size=10, latency="off",
+                           config_dir="conf", data_dir="data", **{"report.charts": False})
+except KeyboardInterrupt as error:
+    sys.exit(f"stopped: {error}")
+print(run.cells().query("model == 'held'")["status"].item())
+"""
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_keeps_what_an_object_has_answered_and_the_same_call_goes_on(world, presses):
+    """Once, it stops after the batch in hand; twice, it ends that batch too."""
+    world.questions()
+    (world.folder / "script.py").write_text(HELD)
+    (world.folder / "hold").touch()
+    command, place = [sys.executable, "script.py"], {"cwd": world.folder, "env": world.environment(), "text": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **place) as process:
+        while not (world.folder / "held").exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.02)
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # two at once would arrive as one
+        (world.folder / "hold").unlink()
+        _, told = process.communicate(timeout=120)
+    assert (process.returncode, "stopped: " in told) == (1, True)
+    assert len(world.records("held", "held")) == 10 * (3 - presses)
+    done = subprocess.run(command, capture_output=True, timeout=240, **place)
+    assert (done.returncode, done.stdout.strip()) == (0, "complete"), done.stderr
+    assert len(world.records("held", "held")) == 40
 
 
 def test_the_version_is_said():

@@ -68,6 +68,12 @@ class Sample:
     """The closed set to choose from, in the order shown; empty for an open question."""
     slices: Mapping[str, str] = field(default_factory=dict)
     """Fields to break scores down by, such as {"category": "colour"}."""
+    order: tuple[int, ...] = ()
+    """Where each of `choices` stands in the data set's own order; empty where they are shown in that order."""
+    right: tuple[int, ...] = ()
+    """The right choices (or labels), by their places in the data set's own order; empty for an open question."""
+    group: str = ""
+    """Samples of one group count once, and are right only if all of them are; empty for a sample by itself."""
     fault: str = ""
     """Why it cannot be asked about: its row is broken. It is recorded as failed, and the others go on."""
 
@@ -105,6 +111,8 @@ class Answer:
     text: str
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cut_off: bool | None = None
+    """Whether the token limit ended it; None where the adapter cannot tell, and `tokens_out` decides."""
 
 
 class CellGroup(NamedTuple):
@@ -142,13 +150,29 @@ class Record:
     slices: Mapping[str, str] = field(default_factory=dict)
     media: tuple[str, ...] = ()
     """The media's keys: file paths where they are files."""
+    order: tuple[int, ...] = ()
+    """Where each of `choices` stands in the data set's own order; empty where they were shown in that order."""
+    right: tuple[int, ...] = ()
+    """The right choices (or labels), by their places in the data set's own order."""
+    group: str = ""
+    """Records of one group count once, and are right only if all of them are."""
     answer: str | None = None
-    """Generated text, or the choice with the highest score; None after an error."""
+    """The final answer: generated text, or the choice with the highest score; None after an error."""
+    raw: str | None = None
+    """The text as the model wrote it, where the final answer is another."""
     scores: tuple[float, ...] | None = None
     """A score for each choice, where choices were scored; larger is likelier."""
+    chosen: int | None = None
+    """Which of the choices as shown (or of the labels) has the highest score, where choices were scored."""
     retrieval: Mapping[str, Any] | None = None
     """What became of a retrieval query: its direction, its rank, the first ids, the positives."""
     tokens_out: int | None = None
+    cut_off: bool = False
+    """Whether the token limit ended the answer."""
+    text_cut: bool = False
+    """Whether the model saw less than the whole text, as its context is too short."""
+    content: str = ""
+    """A digest of what was asked and of the references, by which two runs know that they asked the same."""
     error: str | None = None
     """Why there is no answer: kind, message, file and row."""
 
@@ -157,7 +181,7 @@ class Record:
         row: dict[str, Any] = {"id": self.id, "cluster": self.cluster}
         for name in _MAY_BE_EMPTY:
             value = getattr(self, name)
-            if value not in _EMPTY or (name == "answer" and value is not None):
+            if (value is not False and value not in _EMPTY) or (name == "answer" and value is not None):
                 row[name] = value
         return row
 
@@ -173,7 +197,7 @@ class Record:
 
 _MAY_BE_EMPTY = tuple(field.name for field in fields(Record) if field.name not in ("id", "cluster"))
 _EMPTY: tuple[Any, ...] = (None, "", (), {})
-_LISTS = ("references", "choices", "media", "scores")
+_LISTS = ("references", "choices", "order", "right", "media", "scores")
 
 
 def example_order(cluster: str, id_: str) -> tuple[int, int, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from harness.analysis import statistics
 from harness.analysis.record_table import RecordTable
 from harness.config.specs import from_json
+from harness.errors import UserError
 from harness.metrics import Scored, finite
 from harness.records import CellGroup
 from harness.store.cells import CellStore
@@ -38,7 +39,11 @@ def build(folder: RunFolder) -> dict[str, Any]:
     comparisons: list[dict[str, Any]] = []
     tables: list[tuple[dict[str, Scored], statistics.Clusters]] = []
     for key, members in groups.items():
-        group = GroupSummary(key, members, plan["seed"])
+        try:
+            group = GroupSummary(key, members, plan["seed"])
+        except Exception as error:  # a task that is not there any more, or a comparison that fails
+            cells += [_unscored(_blank(info, store.outcome()), error) for info, store in members]
+            continue
         cells += group.cells
         comparisons += group.comparisons
         if not key.ablate:  # a model does not rank higher for doing well without what was taken away
@@ -102,12 +107,23 @@ class GroupSummary:
             outcome = store.outcome()
             self.cells.append(_blank(info, outcome))
             if outcome["status"] == "complete":
-                self._score(self.cells[-1], _in_order(RecordTable(store.records()), self.ids), outcome)
+                self._score_or_say_why(self.cells[-1], store, outcome)
         self.cells += self.chance
         self.comparisons = self._compare()
         rows = {c["model"]: self.headlines[c["model"]] for c in self._ranked()}
         self.table = [(rows, self.clusters)] if len(rows) > 1 else []
         """What the group gives to the standings: nothing where there is but one model."""
+
+    def _score_or_say_why(self, cell: dict[str, Any], store: CellStore, outcome: dict[str, Any]) -> None:
+        """Score a complete cell. One that cannot be scored counts as failed, and costs the others nothing."""
+        blank, ids = dict(cell), self.ids
+        try:
+            self._score(cell, _in_order(RecordTable(store.records()), self.ids), outcome)
+        except Exception as error:  # a metric, a task of somebody's own, or records of another form
+            self.ids = ids
+            self.headlines.pop(cell["model"], None)
+            cell.clear()
+            cell.update(_unscored(blank, error))
 
     def _score(self, cell: dict[str, Any], records: RecordTable, outcome: dict[str, Any]) -> None:
         """Fill in what the records of a complete cell say."""
@@ -200,10 +216,23 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _unscored(cell: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """The entry of a cell whose records cannot be scored; one that did not come so far stays as it is."""
+    if cell["status"] != "complete":
+        return cell
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return cell | {"status": "failed", "reason": f"cannot be scored: {reason}"}
+
+
 def _in_order(records: RecordTable, ids: list[str]) -> RecordTable:
-    """The records in the order of another cell's, so that pairs are pairs whatever order they were answered in."""
+    """The records in the order of another cell's, so that pairs are pairs whatever order they were answered in.
+
+    Raises UserError where they are not of the same samples.
+    """
     if not ids or records.ids == ids:
         return records
+    if len(records) != len(ids) or set(records.ids) != set(ids):
+        raise UserError("its records are not of the samples that the other models were asked about")
     place = {name: i for i, name in enumerate(records.ids)}
     return records.take([place[name] for name in ids])
 

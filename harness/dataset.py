@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar, overload, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
 from harness.records import Language, Modality, Sample
 
@@ -67,6 +67,25 @@ class KnowsLengths(Protocol):
         ...
 
 
+class Form(NamedTuple):
+    """What can be known of samples without making them; one number for each sample."""
+
+    choices: Sequence[int]
+    """How many choices of its own it has."""
+    references: Sequence[int]
+    rotations: Sequence[int]
+    """By how many places its choices are turned; a question that is asked in every order is asked first with 0."""
+
+
+@runtime_checkable
+class KnowsForm(Protocol):
+    """Samples whose form is known without making the samples."""
+
+    def form(self) -> Form:
+        """See `Dataset.form`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Dataset(Sequence[Sample]):
     """Samples of one split in one language. It is read as `samples` are, to which it passes on what is asked of it."""
@@ -86,6 +105,8 @@ class Dataset(Sequence[Sample]):
     """Where `prior` comes from; the test split's own name where a data set has no other."""
     metric: str = ""
     """The headline metric, where the data set's official one is not the task's default."""
+    left_out: tuple[str, ...] = ()
+    """Why rows were left out, one sentence for each: their references name no choice or label."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -118,15 +139,29 @@ class Dataset(Sequence[Sample]):
             return self.samples.lengths()
         return [_length(sample) for sample in self.samples]
 
+    def form(self) -> Form:
+        """The numbers of choices and references of each sample, and how its choices are turned."""
+        return _form(self.samples)
+
 
 class _ChosenSamples(Chosen[Sample]):
     """What `Dataset.take` takes."""
+
+    def form(self) -> Form:
+        return Form(*([counts[i] for i in self.indices] for counts in _form(self.whole)))
 
     def lengths(self) -> list[int]:
         if isinstance(self.whole, KnowsLengths):
             known = self.whole.lengths()
             return [known[i] for i in self.indices]
         return [_length(sample) for sample in self]
+
+
+def _form(samples: Sequence[Sample]) -> Form:
+    if isinstance(samples, KnowsForm):
+        return samples.form()
+    made = [(len(sample.choices), len(sample.references), 0) for sample in samples]
+    return Form(*zip(*made, strict=True)) if made else Form((), (), ())
 
 
 def _length(sample: Sample) -> int:

@@ -163,7 +163,7 @@ class Record:
     scores: tuple[float, ...] | None = None
     """A score for each choice, where choices were scored; larger is likelier."""
     chosen: int | None = None
-    """Which of the choices as shown (or of the labels) has the highest score, where choices were scored."""
+    """Which of the choices as shown (or of the labels) has the highest score, where choices were scored; -1: none."""
     retrieval: Mapping[str, Any] | None = None
     """What became of a retrieval query: its direction, its rank, the first ids, the positives."""
     tokens_out: int | None = None
@@ -175,6 +175,16 @@ class Record:
     """A digest of what was asked and of the references, by which two runs know that they asked the same."""
     error: str | None = None
     """Why there is no answer: kind, message, file and row."""
+
+    @property
+    def best(self) -> int | None:
+        """Which of the choices as shown (or of the labels) has the highest score; None where choices were not scored.
+
+        Records of earlier versions hold the scores alone.
+        """
+        if self.chosen is not None or not self.scores:
+            return self.chosen
+        return self.scores.index(max(self.scores))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object without the fields that are empty, but for `id`, `cluster` and an answer of no text."""

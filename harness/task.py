@@ -39,6 +39,8 @@ class Task(ABC):
     name: ClassVar[str]
     routes: ClassVar[tuple[Route, ...]]
     """Capabilities the task can use, in order of preference."""
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """The names of all metrics that `score` may give; empty where they are not known before."""
     shares_media: ClassVar[bool] = False
     """Whether several samples often ask about one picture or clip, so that keeping it decoded pays."""
 
@@ -49,6 +51,9 @@ class Task(ABC):
         """The first of `routes` that the adapter has and the data set allows; None where there is none."""
         return next((route for route in self.routes if route in available), None)
 
+    def check(self, dataset: Dataset) -> None:  # noqa: B027 - a task whose headlines need nothing has nothing to check
+        """Raise UserError, with the reason alone, where the data set's own headline cannot be computed from it."""
+
     @abstractmethod
     def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
         """What the model is asked about one sample. On the route `embed`: what is embedded as the query."""
@@ -56,6 +61,10 @@ class Task(ABC):
     def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:
         """On the route `embed`: for each choice, the texts whose mean embedding stands for it."""
         return ()
+
+    def wording(self, prompt: PromptSpec, language: Language) -> str:
+        """What a task of somebody's own asks: as the prompt profile words it, else as the task's file does."""
+        return prompt.own.get(self.name, {}).get(language) or self.spec.wording.get(language, "")
 
     def choices(self, sample: Sample, dataset: Dataset) -> tuple[str, ...]:
         """The closed set that a sample is answered from: its own, else the data set's."""
@@ -134,5 +143,8 @@ def blank_record(sample: Sample) -> Record:
         references=sample.references,
         choices=sample.choices,
         slices=dict(sample.slices),
+        order=sample.order,
+        right=sample.right,
+        group=sample.group,
         media=tuple(medium.key for medium in sample.media),
     )

@@ -19,6 +19,10 @@ class Captioning(Task):
 
     name = "captioning"
     routes = ("generate",)
+    metrics = (
+        "cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "meteor", "exact_match", "wrong_language_rate",
+        "empty_rate", "repetition_rate",
+    )  # fmt: skip
 
     def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
         text = prompt.captioning[sample.language]

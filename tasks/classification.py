@@ -14,7 +14,7 @@ from harness.config.specs import PromptSpec
 from harness.dataset import Dataset
 from harness.metrics import Scored, averaged
 from harness.metrics.classification import classification_scores, map_to_label
-from harness.records import Record, Request, Route, Sample
+from harness.records import Language, Record, Request, Route, Sample
 from harness.task import Scoring, Task
 
 
@@ -23,6 +23,10 @@ class Classification(Task):
 
     name = "classification"
     routes = ("embed", "rank", "generate")
+    metrics = (
+        "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "f1_weighted",
+        "unmapped_rate", "top5_accuracy", "ece",
+    )  # fmt: skip
 
     def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
         if route == "embed":
@@ -42,10 +46,7 @@ class Classification(Task):
 
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
         labels = scoring.labels
-        predicted = [
-            map_to_label(record.answer, labels, scoring.language) if record.answer is not None else None
-            for record in records
-        ]
+        predicted = [_predicted(record, labels, scoring.language) for record in records]
         true = [record.references[0] for record in records]
         scores = None
         if records and all(record.scores is not None or record.error for record in records):
@@ -59,3 +60,13 @@ class Classification(Task):
         definition = "expectation of choosing blindly among the labels"
         share = [1.0 / len(scoring.labels)] * len(records)
         return [averaged("accuracy", definition, share), averaged("balanced_accuracy", definition, share)]
+
+
+def _predicted(record: Record, labels: Sequence[str], language: Language) -> str | None:
+    """The label that a record's answer is. One that was chosen by its score is known by its number; a text is read,
+    where labels are declared that it could name."""
+    if record.answer is None:
+        return None
+    if record.best is not None and labels:
+        return labels[record.best] if record.best >= 0 else None
+    return map_to_label(record.answer, labels, language) if labels else record.answer

@@ -16,7 +16,7 @@ from harness.config.specs import PromptSpec
 from harness.dataset import Dataset
 from harness.metrics import Scored, averaged
 from harness.metrics.ranking import DEPTH, Ranking, rank_both
-from harness.metrics.retrieval import Direction, retrieval_scores
+from harness.metrics.retrieval import MEASURES, Direction, retrieval_scores
 from harness.records import Record, Request, Route, Sample
 from harness.task import Gallery, GalleryTask, Scoring
 
@@ -26,6 +26,7 @@ class Retrieval(GalleryTask):
 
     name = "retrieval"
     routes = ("embed",)
+    metrics = tuple(f"{way}_{name}" for way in get_args(Direction) for name in MEASURES)
 
     def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
         return Request(sample.media, language=sample.language)

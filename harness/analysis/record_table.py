@@ -20,7 +20,7 @@ _BLANK: dict[str, Any] = {
     if field.name not in ("id", "cluster")
 }
 """Every field but id and cluster, with its blank value."""
-_REPEATED = ("references", "choices", "slices", "answer", "error")
+_REPEATED = ("references", "choices", "slices", "order", "right", "answer", "error")
 """Fields whose values are worth looking up among those known."""
 _KNOWN = 2**16
 """How many different values are remembered at a time, to find those that repeat."""
@@ -60,6 +60,19 @@ class RecordTable(Sequence[Record]):
         taken.ids, taken.clusters = [self.ids[i] for i in indices], [self.clusters[i] for i in indices]
         taken._columns = {name: [full[i] for i in indices] if full else [] for name, full in self._columns.items()}
         return taken
+
+    def grouped(self, groups: Sequence[str]) -> RecordTable:
+        """A table with one record for each group, named after it: the group's first record, or its first that failed.
+
+        `groups` has the name of each record's group.
+        """
+        first: dict[str, int] = {}
+        for i, (group, error) in enumerate(zip(groups, self.column("error"), strict=True)):
+            if group not in first or (error is not None and self.column("error")[first[group]] is None):
+                first[group] = i
+        table = self.take(list(first.values()))
+        table.ids = list(first)
+        return table
 
     def __len__(self) -> int:
         return len(self.ids)

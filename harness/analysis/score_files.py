@@ -1,5 +1,6 @@
 """`harness score`: metrics for predictions made elsewhere, from files alone; no model, and torch is never imported.
 
+The lines become records, and the task scores them as it scores those of a run, so that a metric means the same in both.
 What the files hold is checked before anything is computed: a line that is not JSON, an id that stands twice or an id in
 one file alone is an error with file and line, because a line dropped in silence would be a wrong number.
 """
@@ -10,7 +11,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -18,56 +19,28 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.analysis import statistics
+from harness.analysis.scoring import ScoredCell, score
+from harness.config.compose import compose
+from harness.config.specs import CaptioningSpec
+from harness.data.references import Labels, Options
 from harness.errors import UserError, counted, nearest
-from harness.metrics import Scored, hygiene, meteor, vqa
-from harness.metrics.captions import caption_scores
-from harness.metrics.classification import classification_scores, map_to_label
+from harness.metrics.classification import map_to_label
 from harness.metrics.ranking import rank_both
-from harness.metrics.retrieval import retrieval_scores
+from harness.records import Record
+from harness.task import GalleryTask, Scoring, Task, make_task
 
-TASKS = ("vqa", "captioning", "classification", "retrieval")
 SEED = 0
 """The seed of the intervals' resamples: the same files give the same numbers."""
-_ANSWERS = {
-    "vqa_accuracy", "exact_match", "token_f1", "anls", "relaxed_accuracy", "textvqa_accuracy", "choice_accuracy",
-    "extraction_failure_rate",
-}  # fmt: skip
-_HYGIENE = {"wrong_language_rate", "empty_rate", "repetition_rate"}
-_BOTH_WAYS = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank", "map@10", "found@5", "found@10"}
-METRICS: dict[str, set[str]] = {
-    "vqa": _ANSWERS | _HYGIENE,
-    "captioning": {"cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "meteor", "exact_match"} | _HYGIENE,
-    "classification": {
-        "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "f1_weighted",
-        "unmapped_rate", "top5_accuracy", "ece",
-    },
-    "retrieval": {f"{way}_{name}" for way in ("i2t", "t2i") for name in _BOTH_WAYS},
-}  # fmt: skip
-
-
 _NEEDS = {
     "vqa_accuracy": "ten references a question",
     "textvqa_accuracy": "ten references a question",
-    "choice_accuracy": '"choices" in every line of the references',
-    "extraction_failure_rate": '"choices" in every line of the references',
+    "choice_accuracy": '"choices" in the lines of the references',
+    "extraction_failure_rate": '"choices" in the lines of the references',
     "top5_accuracy": '"scores" for more than five labels in the predictions',
     "ece": '"scores" in the predictions',
     "meteor": "English, Java and pycocoevalcap",
 }
 """What files must have for a metric that not all files allow."""
-
-
-@dataclass
-class _Files:
-    """Both files joined by id: a list of each field, in the references' order."""
-
-    ids: list[str] = field(default_factory=list)
-    predictions: list[str | None] = field(default_factory=list)
-    references: list[list[str]] = field(default_factory=list)
-    choices: list[list[str]] = field(default_factory=list)
-    scores: list[Mapping[str, float] | None] = field(default_factory=list)
-    clusters: list[str] = field(default_factory=list)
-    slices: list[dict[str, str]] = field(default_factory=list)
 
 
 def score_files(
@@ -76,37 +49,47 @@ def score_files(
     references: Path | None = None,
     metrics: Sequence[str] = (),
     language: Literal["en", "zh"] = "en",
+    config_dir: Path | None = None,
 ) -> dict[str, Any]:
     """{"task", "n", "metrics": {name: {"value", "low", "high", "definition"}}}; what is undefined is None.
 
-    The text tasks read JSON lines: predictions {"id", "prediction", "scores"?: {label: number}}, where a null
-    prediction is a failed sample and counts as wrong, and references {"id", "references": [...], "cluster"?,
-    "category"?, "choices"?: [...]}. Retrieval reads .npz: `image` [n, d], `text` [m, d], `text_image` [m] or
-    `positives` [k, 2], and `cluster` [n] if there are clusters; a second file may hold what the first lacks. Where
-    `metrics` are named, only these are computed. With categories, "slices" has the headline of each. Raises UserError
-    for everything that is wrong with the files or the names.
+    `task` is a task of `conf/` or of the user's own folder. All but retrieval read JSON lines: predictions {"id",
+    "prediction", "scores"?: {label: number}}, where a null prediction is a failed sample and counts as wrong, and
+    references {"id", "references": [...], "cluster"?, "category"?, "choices"?: [...]}. Retrieval reads .npz: `image`
+    [n, d], `text` [m, d], `text_image` [m] or `positives` [k, 2], and `cluster` [n] if there are clusters; a second
+    file may hold what the first lacks. Where `metrics` are named, only these are computed. With categories, "slices"
+    has the headline of each. Raises UserError for everything that is wrong with the files or the names.
     """
-    if task not in TASKS:
-        raise UserError(f"There is no task '{task}'. {nearest(task, TASKS)}")
+    found = _task(task, metrics, config_dir)
     for name in metrics:
-        if name not in METRICS[task]:
-            raise UserError(f"The task {task} has no metric '{name}'. {nearest(name, METRICS[task])}")
-    if task == "retrieval":
-        scored, clusters, note = _retrieval(predictions, references)
-        slices: list[dict[str, str]] = []
+        if found.metrics and name not in found.metrics:
+            raise UserError(f"The task {task} has no metric '{name}'. {nearest(name, found.metrics)}")
+    note, labels = "", ()
+    if isinstance(found, GalleryTask):
+        records, note = _retrieval(predictions, references)
     else:
         if references is None:
             raise UserError(f"The task {task} needs --references FILE.")
-        files = _join(predictions, references)
-        score = {"vqa": _vqa, "captioning": _captioning, "classification": _classification}[task]
-        scored = score(files, metrics, language)
-        clusters, slices, note = files.clusters, files.slices, ""
+        lines = _join(predictions, references)
+        labels = _declared(lines) if task == "classification" else ()
+        records = [_record(line, labels, language) for line in lines]
+    cell = score(found, records, Scoring(language, labels))
     if metrics:
-        missing = [name for name in metrics if name not in {s.metric.name for s in scored}]
+        missing = [name for name in metrics if name not in {s.metric.name for s in cell.scored}]
         if missing:
-            raise UserError(f"These files do not have what {missing[0]} needs ({_NEEDS.get(missing[0], 'scores')}).")
-        scored = [s for s in scored if s.metric.name in metrics]
-    return _result(task, scored, clusters, slices, note)
+            needs = _NEEDS.get(missing[0], "scores")
+            raise UserError(f"These files do not have what {missing[0]} needs ({needs}).")
+        cell = replace(cell, scored=[s for s in cell.scored if s.metric.name in metrics])
+    return _result(task, cell, note)
+
+
+def _task(name: str, metrics: Sequence[str], config_dir: Path | None) -> Task:
+    """The task of this name; one that can leave out a slow metric does so where others are named."""
+    run, _ = compose([f"task={name}", "model=pocket-clip"], config_dir)
+    spec = run.tasks[name]
+    if isinstance(spec, CaptioningSpec):
+        spec = replace(spec, meteor=not metrics or "meteor" in metrics)
+    return make_task(spec._target_, spec)
 
 
 def render(result: Mapping[str, Any]) -> str:
@@ -128,86 +111,97 @@ def render(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _result(
-    task: str, scored: Sequence[Scored], clusters: Sequence[str], fields: Sequence[Mapping[str, str]], note: str
-) -> dict[str, Any]:
-    """The object that is printed: every metric with its interval, and the headline by the values of `fields`."""
-    found = statistics.estimates(scored, clusters, SEED)
+def _result(task: str, cell: ScoredCell, note: str) -> dict[str, Any]:
+    """The object that is printed: every metric with its interval, and the headline by category."""
+    clusters, fields = cell.records.clusters, cell.records.column("slices")
+    found = statistics.estimates(cell.scored, clusters, SEED)
     rows: dict[str, dict[str, Any]] = {}
-    for s, estimate in zip(scored, found, strict=True):
+    for s, estimate in zip(cell.scored, found, strict=True):
         rows[s.metric.name] = {**estimate.to_json(), "definition": s.metric.definition}
         if estimate.doubt:
             rows[s.metric.name]["doubt"] = estimate.doubt
     result: dict[str, Any] = {"task": task, "n": len(clusters), "clusters": len(set(clusters)), "seed": SEED}
     result["metrics"] = rows
     if any(fields):
-        result["slices"] = statistics.slices_to_json(scored[0], clusters, fields, SEED)
+        result["slices"] = statistics.slices_to_json(cell.scored[0], clusters, fields, SEED)
     if note:
         result["note"] = note
     return result
 
 
-# Text tasks -----------------------------------------------------------------------------------------------------------
+# Lines of text --------------------------------------------------------------------------------------------------------
 
 
-def _vqa(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
-    predictions, references = files.predictions, files.references
-    scored = [
-        vqa.exact_match(predictions, references, language),
-        vqa.token_f1(predictions, references, language),
-        vqa.anls(predictions, references),
-        vqa.relaxed_accuracy(predictions, references),
-    ]
-    if all(len(answers) == 10 for answers in references):
-        scored.insert(0, vqa.vqa_accuracy(predictions, references))
-        scored.append(vqa.textvqa_accuracy(predictions, references))
-    if all(files.choices):
-        scored.append(vqa.choice_accuracy(predictions, files.choices, references, language))
-        scored.append(vqa.extraction_failure_rate(predictions, files.choices, language))
-    return scored + hygiene.answer_hygiene(predictions, language)
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """What both files say of one id."""
+
+    id: str
+    where: str
+    """The file and line of the references, for messages."""
+    prediction: str | None
+    scores: Mapping[str, float] | None
+    references: list[str]
+    choices: list[str]
+    cluster: str
+    slices: dict[str, str]
 
 
-def _captioning(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
-    predictions, references = files.predictions, files.references
-    scored = caption_scores(predictions, references, language)
-    if language == "en" and "meteor" in metrics:
-        scored.append(meteor.meteor(predictions, references))
-    elif language == "en" and not metrics:
-        scored += meteor.meteor_if_possible(predictions, references)
-    scored.append(vqa.exact_match(predictions, references, language))
-    return scored + hygiene.answer_hygiene(predictions, language)
+def _record(line: _Line, labels: Sequence[str], language: Literal["en", "zh"]) -> Record:
+    """A line as the record that a run would have written. Raises UserError for references that name nothing."""
+    record = Record(id=line.id, cluster=line.cluster, slices=line.slices, answer=line.prediction)
+    record.references = tuple(line.references)
+    if labels:
+        _add_label(record, line, labels, language)
+    elif line.choices:
+        options = Options.of(line.choices)
+        right = [options.right(text, "text") or options.right(text, "letter") for text in line.references]
+        for text, numbers in zip(line.references, right, strict=True):
+            if not numbers:
+                hint = nearest(text, options.texts)
+                raise UserError(f"{line.where}: id '{line.id}': the answer '{text}' is not among its choices. {hint}")
+        record.choices, record.right = options.texts, tuple(sorted({i for numbers in right for i in numbers}))
+        record.references = tuple(options.texts[numbers[0]] for numbers in right)
+    if line.prediction is None and line.scores is None:
+        record.error = "no prediction"
+    return record
 
 
-def _classification(files: _Files, metrics: Sequence[str], language: Literal["en", "zh"]) -> list[Scored]:
-    """The labels are those of the scores, else the references' choices, else (as in scikit-learn) all that occur."""
-    true = [answers[0] for answers in files.references]
-    given = [scores for scores in files.scores if scores is not None]
-    declared = list(given[0]) if given else list(dict.fromkeys(c for some in files.choices for c in some))
-    predicted = files.predictions
-    if declared:
-        predicted = [None if text is None else map_to_label(text, declared, language) for text in predicted]
-    table = None
-    if given:
-        for name, scores in zip(files.ids, files.scores, strict=True):
-            if scores is not None and set(scores) != set(declared):
-                raise UserError(f"The scores of '{name}' are not for the same labels as those of the first line.")
-        missing = dict.fromkeys(declared, math.nan)
-        rows = [[(scores or missing)[label] for label in declared] for scores in files.scores]
-        table = np.array(rows, dtype=np.float64)
-        best = [None if scores is None else max(declared, key=scores.__getitem__) for scores in files.scores]
-        texts = files.predictions  # where there is none, the label with the best score is the prediction
-        predicted = [b if text is None else p for b, text, p in zip(best, texts, predicted, strict=True)]
-    return classification_scores(predicted, true, declared, table)
+def _add_label(record: Record, line: _Line, labels: Sequence[str], language: Literal["en", "zh"]) -> None:
+    """The true label as it is declared; and the one that was predicted, which without a text has the best score."""
+    numbers = [Labels(labels).number(text) for text in line.references]
+    if None in numbers:
+        wrong = line.references[numbers.index(None)]
+        hint = nearest(wrong, labels)
+        raise UserError(f"{line.where}: id '{line.id}': the label '{wrong}' is not declared. {hint}")
+    record.references = tuple(labels[number] for number in numbers if number is not None)
+    if line.scores is None:
+        return
+    if set(line.scores) != set(labels):
+        raise UserError(
+            f"{line.where}: the scores of '{line.id}' are not for the same labels as those of the first line."
+        )
+    record.scores = tuple(float(line.scores[label]) for label in labels)
+    if line.prediction is None:
+        record.answer = labels[record.scores.index(max(record.scores))]
+    named = map_to_label(str(record.answer), labels, language)
+    record.chosen = -1 if named is None else list(labels).index(named)
 
 
-def _join(predictions: Path, references: Path) -> _Files:
+def _declared(lines: Sequence[_Line]) -> tuple[str, ...]:
+    """The labels: those of the scores, else the references' choices, else (as in scikit-learn) all that occur."""
+    scores = next((line.scores for line in lines if line.scores is not None), None)
+    return tuple(scores or dict.fromkeys(choice for line in lines for choice in line.choices))
+
+
+def _join(predictions: Path, references: Path) -> list[_Line]:
     """Read both files and match their lines by id; raises UserError, naming file and line, for what does not fit."""
     answers = _lines(predictions, {"id", "prediction", "scores"})
     asked = _lines(references, {"id", "references", "cluster", "category", "choices"})
     for name, (line, _) in answers.items():
         if name not in asked:
             raise UserError(f"{predictions}:{line}: id '{name}' is not in {references}.")
-    files = _Files()
+    found: list[_Line] = []
     for name, (line, row) in asked.items():
         where = f"{references}:{line}"
         if name not in answers:
@@ -222,16 +216,21 @@ def _join(predictions: Path, references: Path) -> _Files:
         prediction = answer.get("prediction")
         if prediction is not None and not isinstance(prediction, str):
             raise UserError(f"{there}: 'prediction' must be a text or null, not {json.dumps(prediction)}.")
-        files.ids.append(name)
-        files.predictions.append(prediction)
-        files.scores.append(_scores(answer.get("scores"), there))
-        files.references.append(_texts(row, "references", where))
-        files.choices.append(_texts(row, "choices", where) if "choices" in row else [])
-        files.clusters.append(str(row.get("cluster", name)))
-        files.slices.append({"category": str(row["category"])} if row.get("category") is not None else {})
-    if not files.ids:
+        found.append(
+            _Line(
+                id=name,
+                where=where,
+                prediction=prediction,
+                scores=_scores(answer.get("scores"), there),
+                references=_texts(row, "references", where),
+                choices=_texts(row, "choices", where) if "choices" in row else [],
+                cluster=str(row.get("cluster", name)),
+                slices={"category": str(row["category"])} if row.get("category") is not None else {},
+            )
+        )
+    if not found:
         raise UserError(f"{references} has no lines.")
-    return files
+    return found
 
 
 def _lines(file: Path, known: set[str]) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -291,8 +290,8 @@ def _is_number(x: Any) -> bool:
 # Retrieval ------------------------------------------------------------------------------------------------------------
 
 
-def _retrieval(file: Path, second: Path | None) -> tuple[list[Scored], list[str], str]:
-    """All metrics, the cluster of each query (images first, then texts), and a note for the reader or ""."""
+def _retrieval(file: Path, second: Path | None) -> tuple[list[Record], str]:
+    """A record for each query (images first, then texts), and a note for the reader or ""."""
     arrays = _arrays(file) | (_arrays(second) if second is not None else {})
     images, texts = _vectors(arrays, "image", file), _vectors(arrays, "text", file)
     if images.shape[1] != texts.shape[1]:
@@ -322,7 +321,9 @@ def _retrieval(file: Path, second: Path | None) -> tuple[list[Scored], list[str]
     lengths = np.concatenate([np.linalg.norm(images, axis=1), np.linalg.norm(texts, axis=1)])
     unit = np.allclose(lengths, 1, atol=0.01)
     note = "" if unit else "the rows are not of length 1; they are ranked by their dot products as they are"
-    return retrieval_scores(queries), cluster + own, note
+    names = [f"i2t:{i}" for i in range(n)] + [f"t2i:{j}" for j in range(m)]
+    rows = zip(names, cluster + own, queries, strict=True)
+    return [Record(id=name, cluster=c, retrieval=query) for name, c, query in rows], note
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from harness.analysis import statistics
-from harness.analysis.record_table import RecordTable
+from harness.analysis.scoring import ScoredCell, chance, score
 from harness.config.specs import from_json
 from harness.errors import UserError
 from harness.metrics import Scored, finite
@@ -68,20 +68,11 @@ def cells_of(folder: RunFolder) -> Iterator[tuple[dict[str, Any], CellStore]]:
             yield store.info(), store
 
 
-@dataclass(frozen=True)
-class ScoredCell:
-    """A complete cell's records and all its metrics, the headline first."""
-
-    records: RecordTable
-    scored: list[Scored]
-
-
 def score_cell(store: CellStore) -> ScoredCell:
     """Score one complete cell from its folder."""
     info = store.info()
     task, scoring = _task_and_scoring(info)
-    records = RecordTable(store.records())
-    return ScoredCell(records, task.score(records, scoring))
+    return score(task, store.records(), scoring)
 
 
 def _task_and_scoring(info: dict[str, Any]) -> tuple[Task, Scoring]:
@@ -118,19 +109,20 @@ class GroupSummary:
         """Score a complete cell. One that cannot be scored counts as failed, and costs the others nothing."""
         blank, ids = dict(cell), self.ids
         try:
-            self._score(cell, _in_order(RecordTable(store.records()), self.ids), outcome)
+            found = score(self.task, store.records(), self.scoring)
+            self._score(cell, _in_order(found, self.ids), outcome)
         except Exception as error:  # a metric, a task of somebody's own, or records of another form
             self.ids = ids
             self.headlines.pop(cell["model"], None)
             cell.clear()
             cell.update(_unscored(blank, error))
 
-    def _score(self, cell: dict[str, Any], records: RecordTable, outcome: dict[str, Any]) -> None:
+    def _score(self, cell: dict[str, Any], found: ScoredCell, outcome: dict[str, Any]) -> None:
         """Fill in what the records of a complete cell say."""
+        records, scored = found.records, found.scored
         first = not self.ids
         if first:
             self.ids, self.clusters = records.ids, statistics.numbered(records.clusters)
-        scored = self.task.score(records, self.scoring)
         self.headlines[cell["model"]] = scored[0]
         self._fill(cell, scored)
         errors = records.column("error")
@@ -139,8 +131,8 @@ class GroupSummary:
         cell["coverage"] = 1 - failed / len(records) if records else None
         cell["slices"] = statistics.slices_to_json(scored[0], self.clusters, records.column("slices"), self.seed)
         if failed and failed < len(records):
-            answered = records.take([i for i, error in enumerate(errors) if error is None])
-            cell["of_answered"] = finite(self.task.score(answered, self.scoring)[0].value)
+            answered = [i for i, error in enumerate(errors) if error is None]
+            cell["of_answered"] = finite(replace(scored[0], statistics=scored[0].statistics[answered]).value)
         measured = dict(outcome.get("latency", {}))
         shared = SHARED if measured.get("gpu_shared") else ""
         cell["note"] = "; ".join(filter(None, (outcome.get("note"), measured.pop("note", ""), shared)))
@@ -148,7 +140,7 @@ class GroupSummary:
             answering = {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
             cell["latency"] |= answering | measured | {"batch_size": cell.pop("batch_size", None)}
         if first:
-            self._chance(cell, records)
+            self._chance(cell, found)
 
     def _fill(self, cell: dict[str, Any], scored: Sequence[Scored]) -> None:
         """Fill in the headline, the metrics with their intervals and definitions, and the clusters."""
@@ -160,9 +152,9 @@ class GroupSummary:
         if found[0].doubt:
             cell["doubt"] = found[0].doubt
 
-    def _chance(self, like: dict[str, Any], records: RecordTable) -> None:
+    def _chance(self, like: dict[str, Any], found: ScoredCell) -> None:
         """Add the row of blind guessing about the same samples as the cell `like`, where it is defined."""
-        scored = self.task.chance(records, self.scoring)
+        scored = chance(self.task, found.asked, self.scoring)
         if not scored:
             return
         info = like | {"model": "chance", "origin": "reference", "route": None, "batch_size": None}
@@ -173,7 +165,7 @@ class GroupSummary:
             entry["low"] = entry["high"] = None
         cell["reliable"] = True
         cell.pop("doubt", None)
-        cell |= {"samples": len(records), "failed": 0, "coverage": 1.0}
+        cell |= {"samples": len(found.records), "failed": 0, "coverage": 1.0}
         self.chance.append(cell)
 
     def _ranked(self) -> list[dict[str, Any]]:
@@ -224,17 +216,19 @@ def _unscored(cell: dict[str, Any], error: Exception) -> dict[str, Any]:
     return cell | {"status": "failed", "reason": f"cannot be scored: {reason}"}
 
 
-def _in_order(records: RecordTable, ids: list[str]) -> RecordTable:
-    """The records in the order of another cell's, so that pairs are pairs whatever order they were answered in.
+def _in_order(cell: ScoredCell, ids: list[str]) -> ScoredCell:
+    """The cell in the order of another one's, so that pairs are pairs whatever order they were answered in.
 
-    Raises UserError where they are not of the same samples.
+    Raises UserError where it is not of the same samples.
     """
-    if not ids or records.ids == ids:
-        return records
-    if len(records) != len(ids) or set(records.ids) != set(ids):
+    if not ids or cell.records.ids == ids:
+        return cell
+    place = {name: i for i, name in enumerate(cell.records.ids)}
+    if place.keys() != set(ids):
         raise UserError("its records are not of the samples that the other models were asked about")
-    place = {name: i for i, name in enumerate(records.ids)}
-    return records.take([place[name] for name in ids])
+    order = [place[name] for name in ids]
+    scored = [replace(item, statistics=item.statistics[order]) for item in cell.scored]
+    return ScoredCell(cell.asked, cell.records.take(order), scored)
 
 
 def _standings(tables: Sequence[tuple[dict[str, Scored], statistics.Clusters]], seed: int) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def command(arguments: argparse.Namespace) -> int:
 def rows(what: str, config_dir: Path | None, results: Path) -> list[dict[str, Any]]:
     """Rows of models, tasks, datasets, metrics, recipes or runs, as plain JSON objects."""
     if what == "metrics":
-        return _metrics()
+        return _metrics(config_dir)
     if what == "runs":
         return _runs(results)
     if what == "recipes":
@@ -79,7 +79,7 @@ def rows(what: str, config_dir: Path | None, results: Path) -> list[dict[str, An
     ]
 
 
-def _metrics() -> list[dict[str, Any]]:
+def _metrics(config_dir: Path | None) -> list[dict[str, Any]]:
     """Every metric of every task with its definition, got by scoring two made-up records."""
     from harness.config.compose import compose
     from harness.metrics import meteor
@@ -93,11 +93,17 @@ def _metrics() -> list[dict[str, Any]]:
         "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0,) + 5 * (0.0,)) for x in "ab"],
         "retrieval": [Record(d, d, retrieval=both | {"direction": d}) for d in ("i2t", "t2i")],
     }
-    run, _ = compose(["model=all", "task=all", "dataset=all", "tasks.captioning.meteor=false"])
+    run, _ = compose(["model=all", "task=all", "dataset=all", "tasks.captioning.meteor=false"], config_dir)
     found = []
     for name, spec in run.tasks.items():
         labels = tuple("abcdef") if name == "classification" else ()
-        for s in make_task(spec._target_, spec).score(examples[name], Scoring("en", labels)):
+        task = make_task(spec._target_, spec)
+        try:
+            scored = task.score(examples.get(name, examples["captioning"]), Scoring("en", labels))
+        except Exception:  # a task of somebody's own may want records of another form: its names are all that is known
+            found += [{"task": name, "metric": metric, "better": "", "definition": ""} for metric in task.metrics]
+            continue
+        for s in scored:
             better = "larger" if s.metric.larger_is_better else "smaller"
             found.append({"task": name, "metric": s.metric.name, "better": better, "definition": s.metric.definition})
         if name == "captioning" and meteor.meteor_available():  # named without starting its program

@@ -10,11 +10,12 @@ from typing import Any
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("score", help="metrics for predictions made elsewhere: no model, only files")
-    parser.add_argument("task", metavar="TASK", help="vqa, captioning, classification or retrieval")
+    parser.add_argument("task", metavar="TASK", help="vqa, captioning, classification, retrieval, or one of your own")
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="JSON lines; retrieval: .npz")
     parser.add_argument("--references", type=Path, metavar="FILE", help="JSON lines")
     parser.add_argument("--metric", nargs="+", action="extend", default=[], metavar="NAME", help="only these")
     parser.add_argument("--language", choices=("en", "zh"), default="en", help="how texts are tokenised")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with tasks of your own")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=score)
 
@@ -24,9 +25,17 @@ def score(arguments: argparse.Namespace) -> int:
     import json
 
     from harness.analysis.score_files import render, score_files
+    from harness.targets import import_from
 
+    if arguments.config_dir is not None:
+        import_from(arguments.config_dir)
     found = score_files(
-        arguments.task, arguments.predictions, arguments.references, arguments.metric, arguments.language
+        task=arguments.task,
+        predictions=arguments.predictions,
+        references=arguments.references,
+        metrics=arguments.metric,
+        language=arguments.language,
+        config_dir=arguments.config_dir,
     )
     print(json.dumps(found, ensure_ascii=False, indent=1) if arguments.json else render(found))
     return 0

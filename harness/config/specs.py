@@ -56,6 +56,8 @@ class TaskSpec:
 
     _target_: str = MISSING
     max_new_tokens: int = 32
+    wording: dict[str, str] = field(default_factory=dict)
+    """What a task of your own asks, by language, where the model's prompt profile has no words for it in `own`."""
 
 
 @dataclass
@@ -96,6 +98,18 @@ class DatasetSpec:
     """By column, what stands in the place of a value."""
     labels: dict[str, list[str]] = field(default_factory=dict)
     """By language, the closed set of labels."""
+    answer_is: str = ""
+    """What references say of a row's right choice: its letter, its text, or its place, index0 or index1; empty: the
+    one reading that fits every row."""
+    order: str = "given"
+    """How a row's choices are shown: given; shuffled, by the sample's id; or circular, once in every rotation, all of
+    which must be answered rightly."""
+    group: str = ""
+    """A column (or "COLUMN % NUMBER"): rows with the same value in it belong together, and are never drawn apart."""
+    right: str = "each"
+    """each: every row counts by itself; all: the rows of a group count once, and only if all of them are right."""
+    bad_rows: str = "refuse"
+    """What becomes of rows whose references name no choice or label: refuse (an error before the run), leave_out."""
     prior_by: str = ""
     """The slice by which the prior is counted, such as category."""
     metric: str = ""
@@ -112,7 +126,8 @@ class PromptSpec:
     vqa_closed: dict[str, str] = MISSING
     """For data sets with closed answers, such as yes and no, which are listed in {choices}."""
     vqa_choices: dict[str, str] = MISSING
-    """For samples with options of their own, lettered line by line in {choices}."""
+    """For samples with options of their own, lettered line by line in {choices}; more than 26 are numbered, and {mark}
+    says which."""
     captioning: dict[str, str] = MISSING
     classification: dict[str, str] = MISSING
     """Asks a model that generates to choose a label."""
@@ -123,6 +138,8 @@ class PromptSpec:
     """The text that stands for one of a closed set's answers when a question is answered by embedding."""
     choice: dict[str, str] = MISSING
     """The text that stands for an option of the sample's own, which needs no question beside it."""
+    own: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What tasks of your own ask, by the task's name and the language."""
 
 
 @dataclass

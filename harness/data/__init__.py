@@ -43,9 +43,9 @@ def load(
 
     if spec.source == "jsonl":
         file = data_file(spec, data_dir, name)
-        return columns.dataset(name, spec, language, split, lambda wanted: jsonl.rows(name, spec, wanted, file))
+        return columns.dataset(name, spec, task, language, split, lambda wanted: jsonl.rows(name, spec, wanted, file))
     if spec.source == "hub":
-        return columns.dataset(name, spec, language, split, lambda wanted: hub.rows(name, spec, wanted))
+        return columns.dataset(name, spec, task, language, split, lambda wanted: hub.rows(name, spec, wanted))
     raise UserError(f"Data set '{name}': source '{spec.source}' is unknown. {nearest(spec.source, SOURCES)}")
 
 

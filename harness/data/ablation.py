@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.dataset import Dataset, LazySequence
+from harness.dataset import Dataset, Form, LazySequence
 from harness.errors import UserError
 from harness.records import Modality, Sample
 
@@ -37,18 +37,22 @@ def ablated(dataset: Dataset, ablation: str, seed: int) -> Dataset:
         return dataset
     kind = modality(ablation)
     donors = _donors(dataset, kind, seed) if ablation.startswith("shuffled-") else None
-    return replace(dataset, samples=_Ablated(dataset.samples, kind, donors))
+    return replace(dataset, samples=_Ablated(dataset, kind, donors))
 
 
 class _Ablated(LazySequence[Sample]):
     """Samples without one modality, or with another one's: `donors` maps a sample's position to its donor's."""
 
-    def __init__(self, samples: Sequence[Sample], kind: Modality, donors: Mapping[int, int] | None) -> None:
-        self.samples, self.donors = samples, donors
+    def __init__(self, whole: Dataset, kind: Modality, donors: Mapping[int, int] | None) -> None:
+        self.whole, self.samples, self.donors = whole, whole.samples, donors
         self.kind: Modality = kind
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def form(self) -> Form:
+        """See `Dataset.form`: what is taken away is neither a choice nor a reference."""
+        return self.whole.form()
 
     def item(self, index: int) -> Sample:
         sample = self.samples[index]

@@ -11,11 +11,14 @@ import random
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from harness.dataset import Chosen, Dataset, LazySequence
+from harness.data import cells
+from harness.data.cells import listed
+from harness.data.references import READINGS, Decision, Labels, Options, Reading
+from harness.dataset import Chosen, Dataset, Form, LazySequence
 from harness.errors import UserError, nearest
 from harness.records import Language, Media, Sample
 
@@ -50,6 +53,8 @@ class Rows:
     """The name of the table: its file or repository."""
     folder: Path | None
     """The folder that media paths are relative to; None: the working directory."""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By column, what its whole numbers stand for, where the table says so (the hub's ClassLabel)."""
 
     def only(self, columns: Iterable[str]) -> Sequence[Row]:
         """All rows, with at least these columns (a table on disk then reads no other)."""
@@ -82,13 +87,16 @@ def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
     if not filters:
         return table
     _check(name, table, filters, "where")
-    allowed = {c: set(map(str, v if isinstance(v, list | tuple) else [v])) for c, v in filters.items()}
+    allowed = {
+        column: {text for value in (values if isinstance(values, list | tuple) else [values]) for text in _said(value)}
+        for column, values in filters.items()
+    }
     chosen = array(
         "q",
         (
             number
             for number, row in enumerate(table.only(filters))
-            if all(str(row.get(column)) in values for column, values in allowed.items())
+            if all(not values.isdisjoint(_said(row.get(column))) for column, values in allowed.items())
         ),
     )
     if not chosen:
@@ -98,46 +106,111 @@ def keep(name: str, table: Rows, filters: Mapping[str, Any]) -> Rows:
 
 
 def dataset(
-    name: str, spec: DatasetSpec, language: Language, split: str | None, read: Callable[[str], Rows]
+    name: str, spec: DatasetSpec, task: str, language: Language, split: str | None, read: Callable[[str], Rows]
 ) -> Dataset:
     """A data set of the rows that `read` gives for a split; raises UserError where they do not fit the config."""
+    _check_settings(name, spec, task)
     wanted = split or spec.split
-    samples = _Mapped(name, spec, language, read(wanted))
     prior_split = spec.train_split or wanted
-    known = samples if prior_split == wanted else _Mapped(name, spec, language, read(prior_split))
-    if spec.prior_by and spec.prior_by not in spec.slices:
-        hint = nearest(spec.prior_by, spec.slices)
-        raise UserError(f"Data set '{name}': prior_by: '{spec.prior_by}' is not a slice. {hint}")
+    tables = {split: read(split) for split in dict.fromkeys((wanted, prior_split))}
+    labels = _labels(name, spec, task, language, tables.values())
+    mapped = {split: _Mapped(name, spec, language, table, labels) for split, table in tables.items()}
+    samples = mapped[wanted]
     return Dataset(
         name=name,
         language=language,
         samples=samples,
-        labels=tuple(str(label) for label in spec.labels.get(language, ())),
+        labels=labels,
         modalities=tuple(spec.modalities),  # pyright: ignore[reportArgumentType]
-        prior=known.prior,
+        prior=mapped[prior_split].prior,
         prior_by=spec.prior_by,
         prior_split=prior_split,
         metric=spec.metric,
+        left_out=samples.left_out,
     )
+
+
+_ALLOWED = {
+    "answer_is": ("", *READINGS),
+    "order": ("given", "shuffled", "circular"),
+    "bad_rows": ("refuse", "leave_out"),
+    "right": ("each", "all"),
+}
+"""The settings of a data set that take one of a few words."""
+
+
+def _check_settings(name: str, spec: DatasetSpec, task: str) -> None:
+    """Raise UserError for settings of a data set that mean nothing."""
+    for key, allowed in _ALLOWED.items():
+        if (value := getattr(spec, key)) not in allowed:
+            raise UserError(f"Data set '{name}': {key}: '{value}' is unknown. {nearest(value, filter(None, allowed))}")
+    for field_ in spec.columns:
+        if field_ not in FIELDS:
+            raise UserError(f"Data set '{name}', columns: there is no field '{field_}'. {nearest(field_, FIELDS)}")
+    if spec.prior_by and spec.prior_by not in spec.slices:
+        hint = nearest(spec.prior_by, spec.slices)
+        raise UserError(f"Data set '{name}': prior_by: '{spec.prior_by}' is not a slice. {hint}")
+    if spec.right == "all" and not spec.group:
+        raise UserError(f"Data set '{name}': right: all needs group, the column whose rows count together.")
+    if (spec.group or spec.order == "circular") and task != "vqa":
+        key = "group" if spec.group else "order: circular"
+        raise UserError(f"Data set '{name}': {key} is for questions, and there is none in task '{task}'.")
+
+
+def _labels(name: str, spec: DatasetSpec, task: str, language: Language, tables: Iterable[Rows]) -> tuple[str, ...]:
+    """The declared labels; of a classification set that declares none, those that its rows have."""
+    labels = tuple(str(label) for label in spec.labels.get(language, ()))
+    twice = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
+    if twice is not None:
+        raise UserError(f"Data set '{name}', labels: '{twice}' stands twice for language {language}.")
+    if labels or task != "classification" or "choices" in spec.columns:
+        return labels
+    found: set[str] = set()
+    for table in tables:
+        column = spec.columns.get("references")
+        if isinstance(column, str) and column in table.names and column not in spec.values:
+            return tuple(table.names[column])
+        found.update(_Mapped(name, spec, language, table, ()).seen)
+    return tuple(sorted(found))
 
 
 class _Mapped(LazySequence[Sample]):
     """The samples of a table. Form, ids and references are checked at once, for all rows; media are not opened."""
 
-    def __init__(self, name: str, spec: DatasetSpec, language: Language, table: Rows) -> None:
-        self.spec, self.table = spec, table
+    def __init__(self, name: str, spec: DatasetSpec, language: Language, table: Rows, labels: Sequence[str]) -> None:
+        self.name, self.spec, self.table = name, spec, table
         self.language: Language = language
-        for field in spec.columns:
-            if field not in FIELDS:
-                raise UserError(f"Data set '{name}', columns: there is no field '{field}'. {nearest(field, FIELDS)}")
+        self.labels = Labels(labels)
+        column = spec.columns.get("references")
+        names = table.names.get(column, ()) if isinstance(column, str) else ()
+        if len(names) == len(labels) and any(self.labels.number(name) is None for name in names):
+            # The config words the same labels in its own way, such as in another language.
+            self.table = replace(table, names={**table.names, column: labels})
         used = {field: _columns(source, language) for field, source in spec.columns.items()}
         needed = dict.fromkeys(column for columns in used.values() for column in columns)
+        group, self.modulus = _group_column(spec.group, table.columns)
+        self.group_column = group
         _check(name, table, [*needed, *spec.slices.values()], "columns")
-        self.kept = array("q")
+        _check(name, table, [group] if group else [], "group")
+        self.kept, self.rotations = array("q"), array("H")
+        self.choice_counts, self.reference_counts = array("H"), array("H")
         self.prior: dict[str, tuple[str, ...]] = {}
         """References by the `prior_by` slice. Questions with choices of their own give none, as no other has them."""
-        self.light = self._only(*used.get("id", ()), *used.get("references", ()), *spec.slices.values())
-        self._read(name)
+        self.left_out: tuple[str, ...] = ()
+        """Why rows were left out, one sentence for each."""
+        self.listed = False
+        """Whether references are lists that are written as texts."""
+        self.reading: Reading = "text"
+        self.joined: dict[str, str] = {}
+        """The cluster that a cluster is part of, where groups connect several."""
+        read = [column for field in ("id", "references", "choices") for column in used.get(field, ())]
+        self.light = self._only(*read, *spec.slices.values(), *([group] if group else []))
+        self._check_texts(("question", "cluster"))
+        self.listed = self._all_listed()
+        self.reading = self._decide()
+        self._read()
+        if spec.group:
+            self._join()
         if not self.kept:
             source = spec.columns.get("references", "nothing")
             raise UserError(
@@ -149,68 +222,197 @@ class _Mapped(LazySequence[Sample]):
         """All rows of the table, with at least these columns; of "a.b" it is column a."""
         return self.table.only(dict.fromkeys(c if c in self.table.columns else c.partition(".")[0] for c in columns))
 
-    def _read(self, name: str) -> None:
-        """Note which rows have a reference, and count the prior; raises UserError for an id that two of them have."""
+    # What all rows are checked for --------------------------------------------------------------------------------
+
+    def _wrong(self, number: int, reason: str) -> UserError:
+        return UserError(f"Data set '{self.name}': {self.table.places[number]}{self._named(number)}: {reason}")
+
+    def _named(self, number: int) -> str:
+        """The id of a row, for messages."""
+        return f" (id '{self._id(number, self.light[number])}')" if "id" in self.spec.columns else ""
+
+    def _check_texts(self, fields: Sequence[str]) -> None:
+        """Raise UserError for a row in which one of these fields holds what is not a text.
+
+        A row that cannot be read at all is its sample's fault, later; the others are sound.
+        """
+        columns = [c for name in fields for c in _columns(self.spec.columns.get(name, ()), self.language)]
+        for number, row in enumerate(self._only(*columns) if columns else ()):
+            for name in fields:
+                try:
+                    self._checked(number, name, row)
+                except UserError:
+                    raise
+                except Exception:  # a reader raises whatever a broken row leads it to
+                    continue
+
+    def _checked(self, number: int, field: str, row: Row) -> list[str]:
+        """The cells of a field in a row; raises UserError where they hold what is not a text."""
+        try:
+            return self._cells(field, row)
+        except ValueError as error:
+            raise self._wrong(number, f"{field} cannot be read: {error}.") from error
+
+    def _all_listed(self) -> bool:
+        """Whether every row's references are a list that is written as a text."""
+        found = False
+        if not isinstance(self.spec.columns.get("references"), str):
+            return False
+        for number, row in enumerate(self.light):
+            texts = list(filter(None, self._checked(number, "references", row)))
+            if texts and (len(texts) > 1 or listed(texts[0]) is None):
+                return False
+            found |= bool(texts)
+        return found
+
+    def _decide(self) -> Reading:
+        """What the references of rows with choices mean; raises UserError where two readings are possible."""
+        if self.spec.answer_is or "choices" not in self.spec.columns:
+            return self.spec.answer_is or "text"  # pyright: ignore[reportReturnType]
+        decision = Decision()
+        for number, row in enumerate(self.light):
+            references, options = self._texts_of(number, "references", row), self._options(number, row)
+            if references and options.texts:
+                decision.add(number, options, references)
+        if not any(decision.fits.values()):
+            return "text"
+        if (conflict := decision.conflict()) is not None:
+            first, second, number = conflict
+            row = self.light[number]
+            reference, options = self._texts_of(number, "references", row)[0], self._options(number, row)
+            meant = [options.texts[options.right(reference, reading)[0]] for reading in (first, second)]
+            raise self._wrong(
+                number,
+                f"the answer '{reference}' may be the {_MEANS[first]} ('{meant[0]}') or the {_MEANS[second]} "
+                f"('{meant[1]}'), and all rows allow both. Say which: answer_is: {first} or answer_is: {second}.",
+            )
+        return decision.best()[0]
+
+    def _read(self) -> None:
+        """Note which rows are samples, and count the prior. Raises UserError for a row whose reference names nothing,
+        unless such rows are left out, and for an id that two rows have."""
         first: dict[str, int] = {}
         prior: dict[str, list[str]] = {}
         known: dict[str, str] = {}
+        left_out: list[str] = []
         for number, row in enumerate(self.light):
-            references = self._all("references", row)
+            references = self._texts_of(number, "references", row)
             if not references:
                 continue
-            self.kept.append(number)
-            sample_id = self._id(number, row)
-            if (other := first.setdefault(sample_id, number)) != number:
-                raise UserError(
-                    f"Data set '{name}': two rows have the id '{sample_id}': {self.table.places[other]}, and "
-                    f"{self.table.places[number]}. Ids must be unique; without columns.id rows are numbered."
-                )
+            options = self._options(number, row)
+            if reason := self._misfit(references, options):
+                wrong = self._wrong(number, reason)
+                if self.spec.bad_rows != "leave_out":
+                    raise UserError(f"{wrong} Mend the row, or leave out such rows: bad_rows: leave_out.")
+                left_out.append(str(wrong))
+                continue
+            base = self._id(number, row)
+            turns = len(options.texts) if self.spec.order == "circular" else 0
+            for rotation in range(max(1, turns)):
+                sample_id = f"{base}~{rotation}" if turns else base
+                if (other := first.setdefault(sample_id, number)) != number:
+                    raise UserError(
+                        f"Data set '{self.name}': two rows have the id '{sample_id}': {self.table.places[other]}, and "
+                        f"{self.table.places[number]}. Ids must be unique; without columns.id rows are numbered."
+                    )
+                self.kept.append(number)
+                self.rotations.append(rotation)
+                self.choice_counts.append(min(len(options.texts), 65535))
+                self.reference_counts.append(min(len(references), 65535))
             if "choices" not in self.spec.columns:
                 by = self._slices(row).get(self.spec.prior_by, "") if self.spec.prior_by else ""
-                prior.setdefault(by, []).extend(known.setdefault(reference, reference) for reference in references)
+                shown = self._references(references, options)[0]
+                prior.setdefault(by, []).extend(known.setdefault(reference, reference) for reference in shown)
         self.prior = {value: tuple(references) for value, references in prior.items()}
+        self.left_out = tuple(left_out)
+
+    @property
+    def seen(self) -> set[str]:
+        """All references."""
+        return {reference for references in self.prior.values() for reference in references}
+
+    def _misfit(self, references: Sequence[str], options: Options) -> str:
+        """Why the references name none of the row's choices, or none of the declared labels; empty where they do."""
+        if options.texts:
+            wrong = next((text for text in references if not options.right(text, self.reading)), None)
+            if wrong is None:
+                return ""
+            return (
+                f"the answer '{wrong}', read as the {_MEANS[self.reading]}, is not among its choices "
+                f"({', '.join(options.texts[:6])}{', …' if len(options.texts) > 6 else ''})."
+            )
+        if self.labels.labels:
+            wrong = next((text for text in references if self.labels.number(text) is None), None)
+            if wrong is not None:
+                return f"the label '{wrong}' is not declared. {nearest(wrong, self.labels.labels)}"
+        return ""
+
+    def _join(self) -> None:
+        """Connect the clusters that share a group, so that a group is never split."""
+        holder: dict[str, str] = {}
+        for number in dict.fromkeys(self.kept):
+            row = self.table.rows[number]
+            cluster = self._root(self._own_cluster(number, row, self._all_media(number, row)))
+            other = self._root(holder.setdefault(self._group(number, row), cluster))
+            if other != cluster:
+                self.joined[cluster] = other
+
+    def _root(self, cluster: str) -> str:
+        while cluster in self.joined:
+            cluster = self.joined[cluster]
+        return cluster
+
+    # One sample -----------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.kept)
 
     def item(self, index: int) -> Sample:
-        number = self.kept[index]
         try:
-            return self._sample(number)
+            return self._sample(index)
         except Exception as error:  # a reader raises whatever a broken row leads it to; the other rows are sound
-            return self._broken(number, error)
+            return self._broken(index, error)
 
-    def _sample(self, number: int) -> Sample:
+    def _sample(self, index: int) -> Sample:
+        number = self.kept[index]
         row = self.table.rows[number]
-        sample_id = self._id(number, row)
-        media = (*self._media("image", row, number), *self._media("audio", row, number))
-        choices = self._all("choices", row)
-        shown = list(choices)
-        if shown:  # the text alone as a seed would raise an error for half a character; its bytes seed the same
-            random.Random(f"choices/{sample_id}".encode(errors="surrogatepass")).shuffle(shown)
+        sample_id = self._sample_id(index, row)
+        media = self._all_media(number, row)
+        options = self._options(number, row)
+        references, right = self._references(self._texts_of(number, "references", row), options)
+        order = self._order(sample_id, len(options.texts), self.rotations[index])
         return Sample(
             id=sample_id,
-            cluster=self._one("cluster", row) or (self._shared(media[0]) if media else sample_id),
+            cluster=self._root(self._own_cluster(number, row, media)),
             language=self.language,
             media=media,
             question=self._one("question", row),
-            references=self._references(row, choices),
-            choices=tuple(shown),
+            references=references,
+            choices=tuple(options.texts[i] for i in order),
             slices=self._slices(row),
+            order=() if order == sorted(order) else tuple(order),
+            right=right,
+            group=self._group(number, row),
         )
 
-    def _broken(self, number: int, error: Exception) -> Sample:
+    def _broken(self, index: int, error: Exception) -> Sample:
         """The sample of a row that cannot be read: it holds what was read when the table was checked, and the fault."""
+        number = self.kept[index]
         place, row = self.table.places[number], self.light[number]
         kinds: tuple[Literal["image", "audio"], ...] = ("image", "audio")
-        sample_id = self._id(number, row)
+        sample_id = self._sample_id(index, row)
+        options = self._options(number, row)
+        references, right = self._references(self._texts_of(number, "references", row), options)
         return Sample(
             id=sample_id,
             cluster=sample_id,
             language=self.language,
             media=tuple(_absent(kind, place) for kind in kinds if kind in self.spec.columns),
-            references=tuple(self._all("references", row)),
+            references=references,
+            choices=options.texts,
             slices=self._slices(row),
+            right=right,
+            group=self._group(number, row),
             fault=f"{place} cannot be read: {type(error).__name__}: {error}",
         )
 
@@ -223,21 +425,61 @@ class _Mapped(LazySequence[Sample]):
         rows = self._only(*columns)
         return [sum(len(text) for field in fields for text in self._all(field, rows[number])) for number in self.kept]
 
+    def form(self) -> Form:
+        """See `Dataset.form`."""
+        return Form(self.choice_counts, self.reference_counts, self.rotations)
+
     def _id(self, number: int, row: Row) -> str:
         return self._one("id", row) if "id" in self.spec.columns else str(number)
 
-    def _references(self, row: Row, choices: list[str]) -> tuple[str, ...]:
-        given = self._all("references", row)
-        column = self.spec.columns.get("references")
-        # A whole number is a place among the choices, even where the choices are figures too.
-        cells = _reach(row, column) if choices and isinstance(column, str) and column not in self.spec.values else []
-        if cells and all(type(cell) is int and 0 <= cell < len(choices) for cell in cells):
-            return tuple(choices[cell] for cell in cells)
-        return tuple(_lettered(reference, choices) for reference in given)
+    def _sample_id(self, index: int, row: Row) -> str:
+        turned = self.spec.order == "circular" and self.choice_counts[index]
+        return self._id(self.kept[index], row) + (f"~{self.rotations[index]}" if turned else "")
+
+    def _options(self, number: int, row: Row) -> Options:
+        return Options.of(self._checked(number, "choices", row) if "choices" in self.spec.columns else ())
+
+    def _references(self, given: Sequence[str], options: Options) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """A row's references as texts, and the numbers of the choices or labels that they name."""
+        if options.texts:
+            named = [numbers for text in given if (numbers := options.right(text, self.reading))]
+            right = sorted({number for numbers in named for number in numbers})
+            return tuple(options.texts[numbers[0]] for numbers in named), tuple(right)
+        if self.labels.labels:
+            numbers = [number for text in given if (number := self.labels.number(text)) is not None]
+            return tuple(self.labels.labels[number] for number in numbers), tuple(dict.fromkeys(numbers))
+        return tuple(given), ()
+
+    def _order(self, sample_id: str, count: int, rotation: int) -> list[int]:
+        """The order in which a sample's choices are shown: for each, its number in the data set's own order."""
+        order = list(range(count))
+        if self.spec.order == "shuffled":
+            # The text alone as a seed would raise an error for half a character; its bytes seed the same.
+            random.Random(f"choices/{sample_id}".encode(errors="surrogatepass")).shuffle(order)
+        return order[rotation:] + order[:rotation]
 
     def _slices(self, row: Row) -> dict[str, str]:
-        found = {slice_: self._texts(column, row) for slice_, column in self.spec.slices.items()}
+        found = {
+            slice_: list(filter(None, self._read_cells(column, row))) for slice_, column in self.spec.slices.items()
+        }
         return {slice_: " ".join(texts) for slice_, texts in found.items() if texts}
+
+    def _group(self, number: int, row: Row) -> str:
+        """What a row counts together with; empty for a row by itself."""
+        if not self.group_column or self.spec.right != "all":
+            return self._id(number, row) if self.spec.order == "circular" else ""
+        found = " ".join(filter(None, self._read_cells(self.group_column, row)))
+        if not self.modulus:
+            return found
+        if not re.fullmatch(r"\d+", found):
+            raise self._wrong(
+                number, f"group: '{found}' is not a whole number, of which {self.spec.group} can be taken."
+            )
+        return str(int(found) % self.modulus)
+
+    def _own_cluster(self, number: int, row: Row, media: Sequence[Media]) -> str:
+        """The cluster of a row, before groups connect it with others."""
+        return self._one("cluster", row) or (self._shared(media[0]) if media else self._id(number, row))
 
     def _shared(self, medium: Media) -> str:
         """A name for a medium that is the same on every machine: its path below the table's folder, else its key."""
@@ -245,36 +487,60 @@ class _Mapped(LazySequence[Sample]):
         inside = isinstance(path, Path) and folder is not None and path.is_relative_to(folder)
         return path.relative_to(folder).as_posix() if inside else medium.key  # pyright: ignore
 
+    # Cells ------------------------------------------------------------------------------------------------------------
+
     def _one(self, field: str, row: Row) -> str:
         return " ".join(self._all(field, row))
 
     def _all(self, field: str, row: Row) -> list[str]:
-        source = self.spec.columns.get(field)
-        return [] if source is None else self._texts(source, row)
+        return list(filter(None, self._cells(field, row)))
 
-    def _texts(self, source: Any, row: Row) -> list[str]:
-        """The texts that a columns entry gives for a row; none where the cell is empty."""
+    def _texts_of(self, number: int, field: str, row: Row) -> list[str]:
+        return list(filter(None, self._checked(number, field, row)))
+
+    def _cells(self, field: str, row: Row) -> list[str]:
+        """The texts that a field has in a row; "" for a place that is empty."""
+        source = self.spec.columns.get(field)
+        if source is None:
+            return []
+        said = self._read_cells(source, row)
+        may_be_list = field == "choices" or (field == "references" and self.listed)
+        if may_be_list and isinstance(source, str) and len(said) == 1 and (found := listed(said[0])) is not None:
+            return found
+        return said
+
+    def _read_cells(self, source: Any, row: Row) -> list[str]:
+        """The texts that a columns entry gives for a row; "" for a place that is empty."""
         if isinstance(source, Mapping):
-            source = source[self.language]
+            source = source.get(self.language, "")
             return [_fill(source, row)]
         if not isinstance(source, str):
-            return [text for part in source for text in self._texts(part, row)]
+            return [text for part in source for text in self._read_cells(part, row) or [""]]
         if "{" in source:
             source = source.replace("{language}", self.language)
             if "{" in source:
                 return [_fill(source, row)]
         found = _reach(row, source)
-        if source in self.spec.values or any(type(value) is not str for value in found):
-            found = [str(value) for value in (self._translated(source, value) for value in found) if value is not None]
-        return [text for value in found if (text := value.strip())]
+        if source in self.spec.values or source in self.table.names:
+            found = [self._translated(source, value) for value in found]
+        return cells.texts(found)
 
     def _translated(self, column: str, value: Any) -> Any:
-        known = self.spec.values.get(column, {})
-        try:
-            value = known[value] if value in known else known.get(str(value), value)
-        except TypeError:  # a value that no mapping can hold, such as a list of lists
-            return value
-        return value[self.language] if isinstance(value, Mapping) and self.language in value else value
+        names, known = self.table.names.get(column, ()), self.spec.values.get(column, {})
+        named = value
+        if names and type(value) is int:  # the hub writes -1 where there is no label
+            named = names[value] if 0 <= value < len(names) else None
+        for form in (value, named, cells.texts([value])[0]):
+            try:
+                if form in known:
+                    named = known[form]
+                    break
+            except TypeError:  # a value that no mapping can hold, such as a list of lists
+                return value
+        return named[self.language] if isinstance(named, Mapping) and self.language in named else named
+
+    def _all_media(self, number: int, row: Row) -> tuple[Media, ...]:
+        return (*self._media("image", row, number), *self._media("audio", row, number))
 
     def _media(self, kind: Literal["image", "audio"], row: Row, number: int) -> list[Media]:
         place = self.table.places[number]
@@ -283,10 +549,24 @@ class _Mapped(LazySequence[Sample]):
         for source in [sources] if isinstance(sources, str) else sources:
             source = source.replace("{language}", self.language)
             values = [_fill(source, row)] if "{" in source else _reach(row, source)
-            found += [_medium(kind, value, self.table.folder, place) for value in values]
+            found += [_medium(kind, value, self.table.folder, place) for value in values if not cells.empty(value)]
         if sources and not found:  # asked without its picture a question would look answered; this one fails instead
             found.append(_absent(kind, place))
         return found
+
+
+_MEANS: Mapping[Reading, str] = {
+    "letter": "letter of a choice",
+    "text": "text of a choice",
+    "index0": "place of a choice, counted from 0",
+    "index1": "place of a choice, counted from 1",
+}
+
+
+def _group_column(group: str, columns: Sequence[str]) -> tuple[str, int]:
+    """The column of `group`, and of "COLUMN % NUMBER" the number; 0 without one."""
+    found = re.fullmatch(r"(.+?)\s*%\s*([1-9]\d*)", group)
+    return (found[1], int(found[2])) if found and group not in columns else (group, 0)
 
 
 def _columns(source: Any, language: Language) -> list[str]:
@@ -294,15 +574,28 @@ def _columns(source: Any, language: Language) -> list[str]:
     if isinstance(source, Mapping):
         if language not in source:
             return []
-        return re.findall(r"{([^{}]+)}", source[language])
+        return _names(source[language])
     if not isinstance(source, str):
         return [column for part in source for column in _columns(part, language)]
     source = source.replace("{language}", language)
-    return re.findall(r"{([^{}]+)}", source) if "{" in source else [source]
+    return _names(source) if "{" in source else [source]
 
 
 def _fill(template: str, row: Row) -> str:
-    return re.sub(r"{([^{}]+)}", lambda match: str(row.get(match[1], "")).strip(), template).strip()
+    """A template with the texts of its columns filled in; empty where all of these are."""
+    found = {column: " ".join(filter(None, cells.texts(_reach(row, column)))) for column in _names(template)}
+    if found and not any(found.values()):
+        return ""
+    return re.sub(r"{([^{}]+)}", lambda match: found[match[1]], template).strip()
+
+
+def _names(template: str) -> list[str]:
+    return re.findall(r"{([^{}]+)}", template)
+
+
+def _said(value: Any) -> list[str]:
+    """What a cell says, for a filter: an empty cell is ""."""
+    return cells.texts(value) or [""]
 
 
 def _reach(row: Row, column: str) -> list[Any]:
@@ -315,9 +608,9 @@ def _reach(row: Row, column: str) -> list[Any]:
             value = value.get(inner)
         elif isinstance(value, list):
             value = [part.get(inner) for part in value if isinstance(part, Mapping)]
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [] if cells.empty(value) else [value]
 
 
 def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, place: str) -> Media:
@@ -334,12 +627,6 @@ def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, pl
 def _absent(kind: Literal["image", "audio"], place: str) -> Media:
     """A medium that stands for one that the row does not have. It does not open."""
     return Media(kind, f"{place}, no {kind}", b"", where=place)
-
-
-def _lettered(reference: str, choices: Sequence[str]) -> str:
-    """The reference or, where it is the letter of a choice, the text of that choice."""
-    place = ord(reference) - ord("A") if len(reference) == 1 and reference not in choices else -1
-    return choices[place] if 0 <= place < len(choices) else reference
 
 
 def _check(name: str, table: Rows, columns: Iterable[str], key: str) -> None:

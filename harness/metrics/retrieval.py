@@ -15,6 +15,8 @@ from harness.errors import counted
 from harness.metrics import Metric, Scored, mean
 
 Direction = Literal["i2t", "t2i"]
+MEASURES = ("recall@1", "recall@5", "recall@10", "mrr", "median_rank", "map@10", "found@5", "found@10")
+"""What is measured in each direction; a metric's name begins with its direction."""
 _SOUGHT = {"i2t": "texts for an image", "t2i": "images for a text"}
 
 

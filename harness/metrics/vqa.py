@@ -7,16 +7,16 @@ compared with published ones.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from harness.errors import UserError
 from harness.metrics import Metric, Scored, averaged, mean
-from harness.metrics.choice import extract_choice, reference_choice
 from harness.metrics.text import NUMBER_WORDS, REMEMBERED, normalise, tokens
 
 Predictions = Sequence[str | None]
@@ -88,18 +88,26 @@ def _leave_one_out(matches: int, answers: int) -> float:
     return (matches * agree + (answers - matches) * min(1.0, matches / 3)) / answers
 
 
-def _need_ten(name: str, references: References) -> None:
+FEWEST_ANNOTATORS = 4
+"""With fewer human answers, not even an answer that all of them gave is fully right by the official rule."""
+
+
+def _need(name: str, references: References, fewest: int, most: float) -> None:
     for number, answers in enumerate(references, 1):
-        if len(answers) != 10:
+        if not fewest <= len(answers) <= most:
+            few = "ten" if most == fewest else f"at least {fewest}"
             raise UserError(
-                f"{name} needs ten human answers to each question; question {number} has {len(answers)}. "
+                f"{name} needs {few} human answers to each question; question {number} has {len(answers)}. "
                 "Choose another metric, such as exact_match."
             )
 
 
 def vqa_accuracy(predictions: Predictions, references: References) -> Scored:
-    """VQA v2's official accuracy (Goyal et al. 2017). Raises UserError where a question has not exactly ten answers."""
-    _need_ten("vqa_accuracy", references)
+    """VQA v2's official accuracy (Goyal et al. 2017), which is made for ten human answers and takes any number of them.
+
+    Raises UserError where a question has fewer than FEWEST_ANNOTATORS.
+    """
+    _need("vqa_accuracy", references, FEWEST_ANNOTATORS, math.inf)
 
     def score(prediction: str, answers: Sequence[str]) -> float:
         prediction, answers = _flat(prediction), [_flat(answer) for answer in answers]
@@ -107,13 +115,13 @@ def vqa_accuracy(predictions: Predictions, references: References) -> Scored:
             prediction, answers = _vqa_normal(prediction), [_vqa_normal(answer) for answer in answers]
         return _leave_one_out(answers.count(prediction), len(answers))
 
-    definition = "VQA v2 evaluation: mean over ten annotators of min(1, matches among the other nine / 3)"
+    definition = "VQA v2 evaluation: mean over the annotators, ten as a rule, of min(1, matches among the others / 3)"
     return _each("vqa_accuracy", definition, predictions, references, score)
 
 
 def textvqa_accuracy(predictions: Predictions, references: References) -> Scored:
     """TextVQA's accuracy, as the M4C evaluator computes it. Raises UserError where a question has not ten answers."""
-    _need_ten("textvqa_accuracy", references)
+    _need("textvqa_accuracy", references, 10, 10)
 
     def score(prediction: str, answers: Sequence[str]) -> float:
         return _leave_one_out([_textvqa_normal(a) for a in answers].count(_textvqa_normal(prediction)), len(answers))
@@ -224,27 +232,27 @@ def _f1(prediction: list[str], reference: list[str]) -> float:
 
 
 def choice_accuracy(
-    predictions: Predictions, choices: Sequence[Sequence[str]], references: References, language: str
+    chosen: Sequence[int | None], right: Sequence[Collection[int]], otherwise: Sequence[float] | None = None
 ) -> Scored:
-    """Whether the choice that the answer makes is a right one; references are texts or letters of the right choices.
+    """Whether the choice that an answer makes is a right one; no choice is wrong.
 
-    Raises UserError where a reference is not among the choices.
+    `chosen` and `right` hold numbers of choices. A question without choices has nothing in `right`; it scores what
+    `otherwise` says of it, so that sets which mix both kinds have one number.
     """
-    values = []
-    for number, (prediction, options, answers) in enumerate(zip(predictions, choices, references, strict=True), 1):
-        right = {reference_choice(answer, options) for answer in answers}
-        if None in right:
-            raise UserError(f"Question {number}: the answer {list(answers)} is not among the choices {list(options)}.")
-        values.append(prediction is not None and extract_choice(prediction, options, language) in right)
-    return averaged("choice_accuracy", "the choice read from the answer is right; no choice read is wrong", values)
+    values = [float(choice in some) for choice, some in zip(chosen, right, strict=True)]
+    definition = "the choice read from the answer is right; no choice read is wrong"
+    if otherwise is not None:
+        values = [value if some else other for value, some, other in zip(values, right, otherwise, strict=True)]
+        definition += "; a question without choices by exact match"
+    return averaged("choice_accuracy", definition, values)
 
 
-def extraction_failure_rate(predictions: Predictions, choices: Sequence[Sequence[str]], language: str) -> Scored:
-    """The share of the answers given that make no single choice; samples without an answer do not count."""
-    rows = [
-        (p is not None and extract_choice(p, options, language) is None, p is not None)
-        for p, options in zip(predictions, choices, strict=True)
-    ]
+def extraction_failure_rate(chosen: Sequence[int | None], asked: Sequence[bool]) -> Scored:
+    """The share of the answers to questions with choices that make no single choice.
+
+    `asked` says which samples are such a question and have an answer; the others do not count.
+    """
+    rows = [(counts and choice is None, counts) for choice, counts in zip(chosen, asked, strict=True)]
     definition = "share of the answers from which no single choice could be read"
     metric = Metric("extraction_failure_rate", definition, mean, larger_is_better=False)
     return Scored(metric, np.asarray(rows, dtype=np.float64).reshape(-1, 2))

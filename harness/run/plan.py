@@ -14,11 +14,11 @@ from typing import Any
 from harness import data
 from harness.adapter import Adapter, routes_of
 from harness.checkpoint import is_here
-from harness.config.specs import ModelSpec, RunSpec, to_json
+from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
 from harness.data.ablation import ablated, applies, modality
 from harness.data.draw import by_length, draw
 from harness.dataset import Dataset
-from harness.errors import UserError
+from harness.errors import UserError, counted, nearest
 from harness.measure import machine
 from harness.records import CellGroup, Route
 from harness.run.fingerprint import fingerprint
@@ -70,8 +70,8 @@ class Plan:
     def asked(self, group: CellGroup, route: Route) -> Dataset:
         """The group's samples in the order in which they are asked: where prompts are padded to the longest of their
         batch, by length, as far as the samples of a window allow."""
-        if route == "embed":
-            return self.datasets[group]
+        if route == "embed":  # which neither the order of choices can change, nor that of samples
+            return _once(self.datasets[group])
         if group not in self._by_length:
             self._by_length[group] = by_length(self.datasets[group])
         return self._by_length[group]
@@ -113,6 +113,7 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
     if not plan.run.models:
         raise UserError("None of the models asked for is on this machine. `harness list models` says which would be.")
     plan.datasets = _datasets(run)
+    plan.remarks += _left_out(plan.datasets)
     for name, spec in plan.run.models.items():
         spec = replace(spec, dtype=machine.pick_dtype(spec.dtype, plan.device))
         cells = [_cell(plan, name, spec, group) for group in plan.datasets]
@@ -164,9 +165,11 @@ def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
         tasks = {name: ", ".join(spec.tasks) for name, spec in run.datasets.items()}
         have = "; ".join(f"{name}: {for_}" for name, for_ in tasks.items())
         raise UserError(f"None of the data sets is made for task {', '.join(run.tasks)}. They are for: {have}.")
+    tasks = {task: make_task(run.tasks[task]._target_, run.tasks[task]) for task, _ in made_for}
     for task, name in made_for:
         for language in run.datasets[name].languages:
             whole = data.load(name, run.datasets[name], task, language, data_dir=run.data_dir)
+            whole = replace(whole, metric=_headline(tasks, task, whole, run.datasets[name]))
             for ablation in run.ablate:
                 if applies(whole, ablation):
                     unused.discard(ablation)
@@ -178,6 +181,42 @@ def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
         kind = "question" if modality(ablation) == "text" else modality(ablation)
         raise UserError(f"ablate={ablation}: {', '.join(run.datasets)} has no {kind} in {', '.join(run.tasks)}.")
     return found
+
+
+def _headline(tasks: Mapping[str, Task], name: str, dataset: Dataset, spec: DatasetSpec) -> str:
+    """The metric that the data set declares, if it is this task's; raises UserError where it cannot be computed."""
+    metric, known = dataset.metric, tasks[name].metrics
+    if not metric:
+        return ""
+    if known and metric not in known:
+        of_all = {m for task in spec.tasks if task in tasks for m in tasks[task].metrics}
+        if metric not in of_all and (all(task in tasks for task in spec.tasks)):
+            raise UserError(f"Data set '{dataset.name}': there is no metric '{metric}'. {nearest(metric, of_all)}")
+        return ""  # it is that of another task of the data set
+    try:
+        tasks[name].check(dataset)
+    except UserError as error:
+        raise UserError(
+            f"Data set '{dataset.name}' declares metric: {metric}, which cannot be computed: {error}. "
+            "Declare another metric, or mend the data."
+        ) from error
+    return metric
+
+
+def _once(dataset: Dataset) -> Dataset:
+    """The data set without the samples that only show another's choices in a new order."""
+    rotations = dataset.form().rotations
+    return dataset.take([i for i, turned in enumerate(rotations) if not turned]) if any(rotations) else dataset
+
+
+def _left_out(datasets: Mapping[CellGroup, Dataset]) -> list[str]:
+    """A line for each data set some of whose rows are left out."""
+    found = {(group.dataset, group.language): dataset.left_out for group, dataset in datasets.items()}
+    return [
+        f"{name} ({language}): {counted(len(rows), 'row')} left out, as bad_rows says. The first: {rows[0]}"
+        for (name, language), rows in found.items()
+        if rows
+    ]
 
 
 def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
@@ -201,7 +240,7 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
     if reason or route is None:
         return Cell(key, group, info, reason=reason)
     prompt = plan.run.prompts[spec.prompt]
-    items = items_of(task, dataset, route, prompt)
+    items = items_of(task, plan.asked(group, route), route, prompt)
     job = _cell_job(plan, spec, key, group, route, items)
     info |= {"route": route, "batch_size": job.batch_size, "items": len(items)}
     info["fingerprint"] = fingerprint(spec, adapter, prompt, job, len(items), plan.run.data_dir)

@@ -1,0 +1,76 @@
+"""The one way from records to numbers: `harness run`, `report`, `compare` and `score` all come through here.
+
+What holds for every task is done here and not in each: the headline is the one that the data set declares, and samples
+that count only together become one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.analysis.record_table import RecordTable
+from harness.errors import UserError
+from harness.metrics import Scored, mean
+from harness.records import Record
+from harness.task import Scoring, Task
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """Records and all their metrics, the headline first."""
+
+    asked: RecordTable
+    """The records as they are stored."""
+    records: RecordTable
+    """What counts: a group of records that count together is one record here."""
+    scored: list[Scored]
+    """Statistics with a row for each of `records`."""
+
+
+def score(task: Task, records: Iterable[Record], scoring: Scoring) -> ScoredCell:
+    """Score records as the task does. Raises UserError where the declared headline cannot be computed from them."""
+    table = records if isinstance(records, RecordTable) else RecordTable(records)
+    scored = task.score(table, scoring)
+    if scoring.metric:
+        scored = _headline_first(scored, scoring.metric)
+    groups = _groups(table)
+    if groups is None:
+        return ScoredCell(table, table, list(scored))
+    return ScoredCell(table, table.grouped(groups), [_joined(item, groups) for item in scored])
+
+
+def chance(task: Task, records: RecordTable, scoring: Scoring) -> list[Scored]:
+    """What blind guessing is expected to score; a group is guessed with the product of its records' chances."""
+    groups, expected = _groups(records), task.chance(records, scoring)
+    return expected if groups is None else [_joined(item, groups, product=True) for item in expected]
+
+
+def _headline_first(scored: Sequence[Scored], name: str) -> list[Scored]:
+    if all(item.metric.name != name for item in scored):
+        raise UserError(f"the metric {name} cannot be computed from these answers")
+    return sorted(scored, key=lambda item: item.metric.name != name)
+
+
+def _groups(records: RecordTable) -> list[str] | None:
+    """The group of each record, which is its id where it counts by itself; None where all do."""
+    groups = [group or id_ for id_, group in zip(records.ids, records.column("group"), strict=True)]
+    return None if groups == records.ids else groups
+
+
+def _joined(scored: Scored, groups: Sequence[str], product: bool = False) -> Scored:
+    """One row for each group in the place of its records' rows: the worst of their values (of chances the product),
+    and of a rate all that it counts."""
+    if scored.metric.finish is not mean:
+        raise UserError(f"{scored.metric.name} has no value for a group of samples that count together")
+    place = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    index, rows = np.array([place[group] for group in groups]), np.asarray(scored.statistics)
+    if not scored.metric.larger_is_better:
+        sums = np.zeros((len(place), 2))
+        np.add.at(sums, index, rows)
+        return replace(scored, statistics=sums)
+    values = np.ones(len(place))
+    (np.multiply if product else np.minimum).at(values, index, rows[:, 0])
+    return replace(scored, statistics=np.stack([values, np.ones(len(place))], axis=1))

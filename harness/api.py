@@ -62,6 +62,10 @@ class Run:
         for cell in self.summary["cells"]:
             score = cell["metrics"].get(cell["headline"]) or dict.fromkeys(("value", "low", "high"))
             flat = {key: value for key, value in cell.items() if key not in ("slices", "definition")}
+            flat["metrics"] = {
+                name: {key: value for key, value in row.items() if key != "definition"}
+                for name, row in cell["metrics"].items()
+            }
             rows.append(flat | {name: score[name] for name in ("value", "low", "high")})
         return pd.json_normalize(rows)
 

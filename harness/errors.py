@@ -7,7 +7,9 @@ a Record with its error, counts as wrong, and the run goes on. `StorageError` me
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -20,6 +22,10 @@ class StorageError(Exception):
 
 class SampleError(Exception):
     """One sample cannot be answered (a file that does not open, an adapter that raises); the others can."""
+
+
+class MediaError(SampleError):
+    """A sample's picture or clip does not open: a fault of the data, and of no model."""
 
 
 class TransientError(Exception):
@@ -39,3 +45,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"Known: {', '.join(known)}." if known else "There are none."
+
+
+_DIFFERS = re.compile(r"[\w.:\\/-]*[\d\\/][\w.:\\/-]*", re.ASCII)
+"""Words that differ between errors of one kind: numbers, ids and addresses with a digit, paths."""
+
+
+def alike(error: str) -> str:
+    """The text of an error without what differs from sample to sample, so that errors of one kind are equal.
+
+    >>> alike("KeyError: no row 17 in /data/a.png") == alike("KeyError: no row 9 in /data/b.png")
+    True
+    """
+    return _DIFFERS.sub("#", error)
+
+
+def commonest(errors: Sequence[str]) -> str | None:
+    """The first of the errors of the commonest kind; None where there are none."""
+    if not errors:
+        return None
+    kind, _ = Counter(map(alike, errors)).most_common(1)[0]
+    return next(error for error in errors if alike(error) == kind)

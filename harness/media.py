@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import SampleError
+from harness.errors import MediaError, SampleError
 from harness.records import Media
 
 if TYPE_CHECKING:
@@ -274,9 +274,9 @@ def _grey(image: Image.Image) -> Image.Image:
     return Image.fromarray((values / scale).round().astype(np.uint8)).convert("RGB")
 
 
-def _failure(media: Media, reason: str) -> SampleError:
+def _failure(media: Media, reason: str) -> MediaError:
     file = str(media.source) if isinstance(media.source, Path) else "its data"
     if isinstance(media.source, Path) and not media.source.exists():
         reason = "there is no such file"
     where = f" ({media.where})" if media.where else ""
-    return SampleError(f"The {media.kind} {file}{where} does not open: {reason}.")
+    return MediaError(f"The {media.kind} {file}{where} does not open: {reason}.")

@@ -15,7 +15,7 @@ from typing import Any
 from harness.analysis import statistics
 from harness.analysis.scoring import ScoredCell, chance, score
 from harness.config.specs import from_json
-from harness.errors import UserError
+from harness.errors import UserError, commonest
 from harness.metrics import Scored, finite
 from harness.records import CellGroup
 from harness.store.cells import CellStore
@@ -26,6 +26,8 @@ LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_
            "peak_memory_mb", "batch_size")  # fmt: skip
 """Figures that every cell has, null where they are unknown; a full pass adds others."""
 
+LEAST_COVERAGE = 0.5
+"""A model that answered a smaller share of the samples has no rank."""
 SHARED = "other processes computed on the GPU while latency was measured"
 
 
@@ -100,10 +102,13 @@ class GroupSummary:
             if outcome["status"] == "complete":
                 self._score_or_say_why(self.cells[-1], store, outcome)
         self.cells += self.chance
+        for cell in self._compared():
+            cell["unranked_reason"] = self._unranked_reason(cell)
+            cell["ranked"] = cell["unranked_reason"] is None
         self.comparisons = self._compare()
-        rows = {c["model"]: self.headlines[c["model"]] for c in self._ranked()}
+        rows = {cell["model"]: self.headlines[cell["model"]] for cell in self._compared() if cell["ranked"]}
         self.table = [(rows, self.clusters)] if len(rows) > 1 else []
-        """What the group gives to the standings: nothing where there is but one model."""
+        """What the group gives to the standings: nothing where fewer than two models are ranked."""
 
     def _score_or_say_why(self, cell: dict[str, Any], store: CellStore, outcome: dict[str, Any]) -> None:
         """Score a complete cell. One that cannot be scored counts as failed, and costs the others nothing."""
@@ -129,6 +134,7 @@ class GroupSummary:
         failed = sum(error is not None for error in errors)
         cell["samples"], cell["failed"] = len(records), failed
         cell["coverage"] = 1 - failed / len(records) if records else None
+        cell["failed_reason"] = commonest([error for error in errors if error is not None])
         cell["slices"] = statistics.slices_to_json(scored[0], self.clusters, records.column("slices"), self.seed)
         if failed and failed < len(records):
             answered = [i for i, error in enumerate(errors) if error is None]
@@ -146,8 +152,11 @@ class GroupSummary:
         """Fill in the headline, the metrics with their intervals and definitions, and the clusters."""
         found = statistics.estimates(scored, self.clusters, self.seed)
         cell["headline"] = scored[0].metric.name
-        cell["metrics"] = {s.metric.name: estimate.to_json() for s, estimate in zip(scored, found, strict=True)}
-        cell["definition"] = {s.metric.name: s.metric.definition for s in scored}
+        cell["metrics"] = {
+            s.metric.name: estimate.to_json()
+            | {"larger_is_better": s.metric.larger_is_better, "definition": s.metric.definition}
+            for s, estimate in zip(scored, found, strict=True)
+        }
         cell["clusters"], cell["reliable"] = found[0].clusters, found[0].reliable
         if found[0].doubt:
             cell["doubt"] = found[0].doubt
@@ -168,21 +177,45 @@ class GroupSummary:
         cell |= {"samples": len(found.records), "failed": 0, "coverage": 1.0}
         self.chance.append(cell)
 
-    def _ranked(self) -> list[dict[str, Any]]:
+    def _compared(self) -> list[dict[str, Any]]:
         """The cells that are compared: complete ones of models."""
         return [c for c in self.cells if c["status"] == "complete" and c["origin"] != "reference"]
 
+    def _unranked_reason(self, cell: dict[str, Any]) -> str | None:
+        """Why a cell has no rank, no ★ and no win rate; None where it has.
+
+        A model that answered less than half, or that has not been shown to beat the better one of prior and chance, has
+        no place among models. Without an interval nothing has been shown.
+        """
+        if (cell["coverage"] or 0.0) < LEAST_COVERAGE:
+            return "few_answers"
+        name, metric = cell["headline"], self.headlines[cell["model"]].metric
+        if cell["metrics"][name]["value"] is None:
+            return "undefined"
+        sign = 1 if metric.larger_is_better else -1
+        bound = cell["metrics"][name]["low" if metric.larger_is_better else "high"]
+        blind = [c["metrics"].get(name, {}).get("value") for c in self.cells if c["origin"] == "reference"]
+        blind = [sign * value for value in blind if value is not None]
+        if blind and (bound is None or sign * bound <= max(blind)):
+            return "not_above_blind"
+        return None
+
     def _compare(self) -> list[dict[str, Any]]:
-        """Every pair of models on the headline. Each cell gets its rank, and whether it is told from the best."""
-        rows = {cell["model"]: self.headlines[cell["model"]] for cell in self._ranked()}
+        """Every pair of models on the headline. Each ranked cell gets its rank, and whether it is told from the best.
+
+        The pairs of models without a rank are tested, and corrected for, as well.
+        """
+        compared = self._compared()
+        rows = {cell["model"]: self.headlines[cell["model"]] for cell in compared}
         if not rows:
             return []
         metric = next(iter(rows.values())).metric
         found = statistics.compare_all(rows, self.clusters, self.seed)
-        ranks = statistics.rank_intervals(list(rows), found, metric.larger_is_better)
-        best = statistics.best_group({name: s.value for name, s in rows.items()}, found, metric.larger_is_better)
-        for cell in self._ranked():
-            cell["rank"] = list(ranks[cell["model"]])
+        values = {cell["model"]: rows[cell["model"]].value for cell in compared if cell["ranked"]}
+        ranks = statistics.rank_intervals(list(values), found, metric.larger_is_better)
+        best = statistics.best_group(values, found, metric.larger_is_better)
+        for cell in compared:
+            cell["rank"] = list(ranks[cell["model"]]) if cell["ranked"] else None
             cell["best"] = cell["model"] in best
         return [
             {**self.key._asdict(), "metric": metric.name, "a": c.a, "b": c.b}

@@ -149,7 +149,7 @@ def _bars(axis: Axes, group: Group, most: int, top: float, strings: Strings) -> 
     cells = [cell for cell in group.models if cell.score.value is not None]
     for row, cell in enumerate(cells):
         value, colour = cell.score.value or 0.0, COLOURS[cell.origin]
-        axis.barh(row, value, height=0.62, color=colour, alpha=0.32, linewidth=0)
+        axis.barh(row, value, height=0.62, color=colour, alpha=0.32 * _strength(cell), linewidth=0)
         if cell.score.low is not None and cell.score.high is not None:
             axis.plot([cell.score.low, cell.score.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
         axis.plot(
@@ -164,21 +164,23 @@ def _bars(axis: Axes, group: Group, most: int, top: float, strings: Strings) -> 
             )
     axis.set_yticks(range(len(cells)), [f"{tables.mark(cell, group)} {_short(cell.label)}".strip() for cell in cells])
     axis.set_ylim(most - 0.4, -0.6)
-    share = tables.shade(1.0, group.headline) is not None
-    axis.set_xlim(0, 1 if share and top > 0.5 else (top or 1) * 1.06)
+    least = min((cell.score.low or cell.score.value or 0.0 for cell in cells), default=0.0)
+    most_shown = 1 if tables.is_share(group.headline) and 0.5 < top <= 1 else (top or 1) * 1.06
+    axis.set_xlim(min(0.0, least), most_shown)
     axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0, pad=6)  # room for the mark of a value of 0
     axis.spines["left"].set_visible(False)
-    _inscribe(axis, tables.title(group, strings, short=True), group.headline)
+    _inscribe(axis, tables.title(group, strings, short=True), _metric(group, strings))
 
 
 # Quality against latency ----------------------------------------------------------------------------------------------
 
 
 def _latency(groups: Sequence[Group], strings: Strings) -> Canvas | None:
-    """A point for each model, and the frontier of those that no other beats in both; a panel for each machine.
+    """A point for each model, and the frontier of those that no other beats in both; a panel for each machine. Models
+    without a rank are pale and take no part in the frontier, and the better values are always above.
 
     Ablations are left out: nobody asks how fast a model is without what it was asked about.
     """
@@ -209,11 +211,12 @@ def _timed(group: Group) -> Iterator[tuple[str, list[Cell]]]:
             yield machine, cells
 
 
-def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def frontier(points: Sequence[tuple[float, float]], larger_is_better: bool = True) -> list[tuple[float, float]]:
     """The (latency, quality) points to which no other is equal or better in both, the fastest first."""
+    sign = 1 if larger_is_better else -1
     kept: list[tuple[float, float]] = []
-    for latency, quality in sorted(set(points), key=lambda point: (point[0], -point[1])):
-        if not kept or quality > kept[-1][1]:
+    for latency, quality in sorted(set(points), key=lambda point: (point[0], -sign * point[1])):
+        if not kept or sign * quality > sign * kept[-1][1]:
             kept.append((latency, quality))
     return kept
 
@@ -221,44 +224,44 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], strings: Strings) -> None:
     """Draw one panel: the points with their intervals, and the frontier as a staircase."""
     points = [_point(cell) for cell in cells]
-    edge = frontier(points)
+    ranked = [point for cell, point in zip(cells, points, strict=True) if not cell.unranked_reason]
+    edge = frontier(ranked, cells[0].larger_is_better)
     low, high = min(x for x, _ in points), max(x for x, _ in points)
     room = max((high / low) ** 0.12, 1.5)
     low, high = low / room, high * room
     corners = [
-        corner for (x, y), (_, below) in zip(edge, [edge[0], *edge], strict=False) for corner in ((x, below), (x, y))
+        corner for (x, y), (_, below) in zip(edge, [*edge[:1], *edge], strict=False) for corner in ((x, below), (x, y))
     ]
-    axis.plot(
-        [x for x, _ in corners] + [high],
-        [y for _, y in corners] + [edge[-1][1]],
-        color=COLOURS["reference"],
-        linewidth=1,
-    )
+    corners += [(high, y) for _, y in edge[-1:]]
+    axis.plot([x for x, _ in corners], [y for _, y in corners], color=COLOURS["reference"], linewidth=1)
     for cell, (x, y) in zip(cells, points, strict=True):
         bounds = [y if cell.score.low is None else cell.score.low, y if cell.score.high is None else cell.score.high]
-        axis.plot([x, x], bounds, color=COLOURS[cell.origin], linewidth=1, alpha=0.45)
+        axis.plot([x, x], bounds, color=COLOURS[cell.origin], linewidth=1, alpha=0.45 * _strength(cell))
         axis.plot(
             [x],
             [y],
             marker=MARKERS[cell.origin],
             color=COLOURS[cell.origin],
             markersize=6.5,
+            alpha=_strength(cell),
             linestyle="none",
             clip_on=False,
         )
     ys = [bound for cell in cells for bound in (cell.score.low, cell.score.value, cell.score.high) if bound is not None]
     _scale(axis, low, high, min(ys), max(ys))
+    if not cells[0].larger_is_better:
+        axis.invert_yaxis()
     heading = tables.title(group, strings, short=True)
     heading = f"{heading}\n{_short(machine, 60)}" if machine else heading
-    _inscribe(axis, heading, strings("axis_latency"), group.headline)
+    _inscribe(axis, heading, strings("axis_latency"), _metric(group, strings))
 
 
 def _scale(axis: Axes, low: float, high: float, bottom: float, top: float) -> None:
     """Latencies from `low` to `high` on a log scale, and values from `bottom` to `top` with a margin."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    margin = max(0.08 * (top - bottom), 0.03 * top) or 0.01
-    axis.set_ylim(max(0.0, bottom - margin), top + margin)
+    margin = max(0.08 * (top - bottom), 0.03 * abs(top)) or 0.01
+    axis.set_ylim(max(min(0.0, bottom), bottom - margin), top + margin)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xscale("log")
     axis.set_xlim(low, high)
@@ -307,6 +310,17 @@ def _name(axis: Axes, cells: Sequence[Cell]) -> None:
         if math.dist(near, (x, y)) > 1.6 * reach:
             ends = axis.transData.inverted().transform([(x, y), near])
             axis.plot(ends[:, 0], ends[:, 1], color=INK, linewidth=0.5, alpha=0.6)
+
+
+def _strength(cell: Cell) -> float:
+    """How opaque a model's marks are: pale where it has no rank."""
+    return 0.35 if cell.unranked_reason else 1.0
+
+
+def _metric(group: Group, strings: Strings) -> str:
+    """The headline as an axis is labelled, with its direction where that is not the usual one."""
+    name = group.headline
+    return strings("smaller_is_better", metric=name) if name in group.smaller_is_better else name
 
 
 def _point(cell: Cell) -> tuple[float, float]:

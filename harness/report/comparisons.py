@@ -88,7 +88,8 @@ def origins(summary: Summary, strings: Strings) -> Table | None:
             f"{formats.metric(best[o].score.value)} {best[o].label}" if o in best else formats.NONE for o in compared
         ]
         gaps = [_gap(group, best, *pair) for pair in combinations(compared, 2)]
-        rows.append((f"{tables.title(group, strings, short=True)} {group.headline}", *names, *gaps))
+        about = f"{tables.title(group, strings, short=True)} {tables.heading(group.headline, group)}"
+        rows.append((about, *names, *gaps))
     if not rows:
         return None
     titles = [strings("table"), *map(strings.name, compared)]
@@ -126,13 +127,15 @@ def overview(summary: Summary, strings: Strings) -> Table | None:
             other = next((cell for cell in group.missing if cell.label == label), None)
             if cell is not None:
                 texts.append(f"{tables.mark(cell, group)} {formats.metric(cell.score.value, cell.headline)}".strip())
-                shades.append(tables.shade(cell.score.value, cell.headline))
+                shades.append(tables.shade(cell.score, cell.headline, group))
             else:
                 texts.append(strings.name(other.status) if other else formats.NONE)
                 shades.append(None)
         kind = "reference" if first.origin == "reference" else ""
         rows.append(Row((label, strings.name(first.origin), *texts), kind, (None, None, *shades)))
-    titles = (f"{tables.title(group, strings, short=True)} {group.headline}" for group in groups)
+    titles = (
+        f"{tables.title(group, strings, short=True)} {tables.heading(group.headline, group)}" for group in groups
+    )
     return Table(
         (Column(strings("model")), Column(strings("origin")), *(Column(text, right=True) for text in titles)),
         tuple(rows),
@@ -156,16 +159,17 @@ def ablations(groups: Sequence[Group], strings: Strings, parts: bool = True) -> 
     columns += [
         Column(tables.ablation(group, strings), right=True, drop_order=place) for place, group in enumerate(groups)
     ]
+    head = groups[0]
     drawn = (
         Row(
             (name, *(formats.with_interval(score, first.headline) for score in scores)),
             "reference" if first.reference else "",
-            (None, *(tables.shade(score.value, first.headline) for score in scores)),
+            (None, *(tables.shade(score, first.headline, head) for score in scores)),
         )
         for first, name, scores in rows
     )
-    head = groups[0]
-    title = (strings.name(head.key.task), head.key.dataset, strings.name(head.key.language), f"{head.headline} [95 %]")
+    metric = f"{tables.heading(head.headline, head)} [95 %]"
+    title = (strings.name(head.key.task), head.key.dataset, strings.name(head.key.language), metric)
     return Table(tuple(columns), tuple(drawn), " · ".join(title))
 
 

@@ -132,6 +132,8 @@ def _group(group: Group, strings: Strings) -> list[Block]:
 def _reading(summary: Summary, strings: Strings) -> list[Block]:
     """How to read the report: the notes that hold for every table, and the definitions of the metrics."""
     keys = ["best_note", "interval_note", "failed_note", "route_note"]
+    if any(group.smaller_is_better for group in summary.groups):
+        keys.insert(1, "smaller_note")
     if any(cell.reference for cell in summary.cells):
         keys.append("reference_note")
     blocks: list[Block] = [Heading(2, strings("how_to_read")), Points(tuple(strings(key) for key in keys))]

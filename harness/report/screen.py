@@ -43,6 +43,8 @@ def show(summary: Summary, console: Console, strings: Strings) -> None:
     console.print()
     if any(tables.mark(cell, group) for group in summary.groups for cell in group.models):
         _line(console, strings("best_note"), "dim", ascii_only)
+    if any(group.smaller_is_better for group in summary.groups):
+        _line(console, strings("smaller_note"), "dim", ascii_only)
     if any(cell.score.low is not None for cell in summary.cells):
         _line(console, strings("interval_note"), "dim", ascii_only)
     if summary.pocket:
@@ -65,7 +67,7 @@ def _table(console: Console, table: Table, strings: Strings, ascii_only: bool) -
             overflow="fold",
         )
     for row, after in zip(table.rows, [*table.rows[1:], None], strict=True):
-        style = {"best": "bold", "reference": "dim"}.get(row.kind, "")
+        style = {"best": "bold", "reference": "dim", "unranked": "dim"}.get(row.kind, "")
         ends = after is not None and after.kind == "reference" and row.kind != "reference"
         drawn.add_row(*(Text(_plain(row.cells[i], ascii_only)) for i in kept), style=style, end_section=ends)
     console.print(drawn)
@@ -102,6 +104,7 @@ _ASCII = str.maketrans(
         "★": "*",
         "≈": "~",
         "†": "+",
+        "↓": "(v)",
         "—": "-",
         "–": "-",
         "·": "|",

@@ -139,6 +139,7 @@ STRINGS: dict[str, tuple[str, str]] = {
     "chart_quality": ("{task}: headline metric with 95 % intervals", "{task}：主指标与 95 % 区间"),
     "chart_latency": ("{task}: quality against latency", "{task}：质量与延迟"),
     "axis_latency": ("latency p50, ms (log scale)", "延迟 p50，毫秒（对数轴）"),
+    "smaller_is_better": ("{metric} (smaller is better)", "{metric}（越小越好）"),
     "frontier": ("no model is both faster and better", "没有更快且更好的模型"),
     # Sentences
     "subtitle": ("{models}, {cells} complete, {missing} not scored", "{models}，{cells}完成，{missing} 个未评分"),
@@ -163,6 +164,16 @@ STRINGS: dict[str, tuple[str, str]] = {
         "方括号为 95 % 区间，来自按簇重抽样的自助法（共享图像的问题计为一簇）。区间反映样本的抽取，"
         "不反映训练的随机性。",
     ),
+    "smaller_note": ("↓ behind a metric: a smaller value is better.", "指标后的 ↓ 表示数值越小越好。"),
+    "failures_note": ("{model}: {failed} of {samples} failed: {reason}", "{model}：{samples} 个中有 {failed} 个失败：{reason}"),
+    "unranked_note": ("No rank, ★ or win rate: {reasons}.", "无名次、★ 与胜率：{reasons}。"),
+    "nobody_ranked": (
+        "No model of this table has a rank or ★: {reasons}.",
+        "本表没有模型获得名次或 ★：{reasons}。",
+    ),
+    "few_answers": ("answered less than half", "回答不足一半"),
+    "not_above_blind": ("not shown to be better than prior and chance", "未显示优于 prior 与 chance"),
+    "undefined": ("its score is undefined", "得分无定义"),
     "failed_note": (
         "A sample that failed counts as wrong; “answered” is the share that did not fail.",
         "失败的样本按错误计分；“已答”为未失败样本的比例。",
@@ -220,8 +231,8 @@ STRINGS: dict[str, tuple[str, str]] = {
     "standings_note": (
         "Win rate is the share of the other models that a model beats, mean rank its place, both averaged "
         "over the tables in "
-        "which all these models stand.",
-        "胜率为该模型胜过其他模型的比例，平均名次为其名次，均在这些模型共同参与的表上取平均。",
+        "which all these models have a rank.",
+        "胜率为该模型胜过其他模型的比例，平均名次为其名次，均在这些模型都有名次的表上取平均。",
     ),
     "ablations_note": (
         "The same samples and the same models, with one thing taken away or exchanged for another sample's. What a "

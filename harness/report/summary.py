@@ -26,6 +26,7 @@ class Number:
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    larger_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Cell:
     """Why there is no score, where there is none."""
     samples: int | None
     failed: int | None
+    failed_reason: str
+    """Why samples failed: the commonest reason."""
     coverage: float | None
     """Share of samples that were answered, 0 to 1."""
     headline: str
@@ -72,6 +75,8 @@ class Cell:
     """The best and the worst place it may have among the group's models."""
     best: bool
     """Whether it is the best of its group, or not distinguishable from it."""
+    unranked_reason: str
+    """Why it has no rank, no mark and no win rate, as a key of the report's strings; empty where it may have."""
     note: str
     folder: Path | None
     """Where records.jsonl is, if anywhere."""
@@ -80,6 +85,11 @@ class Cell:
     def score(self) -> Number:
         """The headline number."""
         return self.metrics.get(self.headline, Number())
+
+    @property
+    def larger_is_better(self) -> bool:
+        """The direction of the headline."""
+        return self.score.larger_is_better
 
     @property
     def reference(self) -> bool:
@@ -98,7 +108,7 @@ class Group:
 
     key: CellGroup
     cells: tuple[Cell, ...]
-    """Complete models by falling headline, then complete reference rows."""
+    """Complete models, the best headline first, then complete reference rows."""
     missing: tuple[Cell, ...]
     """Skipped, failed and interrupted cells."""
     comparisons: tuple[Mapping[str, Any], ...]
@@ -107,6 +117,13 @@ class Group:
     def headline(self) -> str:
         """The name of the headline metric; empty where no cell has one."""
         return next((cell.headline for cell in (*self.cells, *self.missing) if cell.headline), "")
+
+    @property
+    def smaller_is_better(self) -> frozenset[str]:
+        """The metrics of which a smaller value is better."""
+        return frozenset(
+            name for cell in self.cells for name, score in cell.metrics.items() if not score.larger_is_better
+        )
 
     @property
     def models(self) -> tuple[Cell, ...]:
@@ -326,10 +343,11 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         reason=row.get("reason") or "",
         samples=_count(row.get("samples")),
         failed=_count(row.get("failed")),
+        failed_reason=row.get("failed_reason") or "",
         coverage=_coverage(row),
         headline=headline,
         metrics=metrics,
-        definitions=row.get("definition") or {},
+        definitions=_definitions(row),
         slices=_slices(row, where),
         of_answered=number(row.get("of_answered")),
         latency=row.get("latency") or {},
@@ -338,6 +356,7 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         doubt=row.get("doubt") or "",
         rank=(int(rank[0]), int(rank[1])) if isinstance(rank, list) and len(rank) == 2 else None,
         best=bool(row.get("best")),
+        unranked_reason=row.get("unranked_reason") or "",
         note=row.get("note") or "",
         folder=run.folder / "cells" / model / group.name if run.folder else None,
     )
@@ -367,9 +386,15 @@ def _numbers(metrics: Mapping[str, Any], where: str) -> dict[str, Number]:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: metric '{name}' should be an object with value, low and high, but is {value!r}.")
     return {
-        name: Number(number(value.get("value")), number(value.get("low")), number(value.get("high")))
+        name: Number(*(number(value.get(key)) for key in ("value", "low", "high")), value.get("larger_is_better", True))
         for name, value in metrics.items()
     }
+
+
+def _definitions(row: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics' definitions; a summary of an earlier version has them in a map of their own."""
+    stated = {name: value.get("definition") for name, value in (row.get("metrics") or {}).items()}
+    return {**(row.get("definition") or {}), **{name: text for name, text in stated.items() if text}}
 
 
 def _slices(row: Mapping[str, Any], where: str) -> dict[str, dict[str, Slice]]:
@@ -418,6 +443,7 @@ def _belongs(row: Mapping[str, Any], key: CellGroup) -> bool:
 
 
 def _place(cell: Cell) -> tuple[bool, float, str]:
-    """The order within a group: models first, then reference rows, each by falling headline, undefined ones last."""
-    value = cell.score.value
-    return cell.reference, math.inf if value is None else -value, cell.label
+    """The order within a group: models first, then reference rows, each with the best headline first and undefined ones
+    last."""
+    value, sign = cell.score.value, -1 if cell.larger_is_better else 1
+    return cell.reference, math.inf if value is None else sign * value, cell.label

@@ -19,8 +19,9 @@ Text = Callable[[Cell], str]
 """Gives what a cell has in a column."""
 Form = Callable[[Any], str]
 """Writes a figure."""
-BEST, ALIKE, UNRELIABLE = "★", "≈", "†"
-"""The marks: best of its table, not distinguishable from the best, interval not to be relied on."""
+BEST, ALIKE, UNRELIABLE, SMALLER = "★", "≈", "†", "↓"
+"""The marks: best of its table, not distinguishable from the best, interval not to be relied on; and, behind the name
+of a metric, that a smaller value is better."""
 MANY_ACROSS = 6
 """Slice values stand below one another where they are more than this, and more than the models."""
 MANY_VALUES = 24
@@ -44,7 +45,7 @@ class Row:
 
     cells: tuple[str, ...]
     kind: str = ""
-    """"best", "reference" or ""."""
+    """"best", "unranked", "reference" or ""."""
     shades: tuple[float | None, ...] = ()
     """How full each cell is drawn (0 to 1), for a medium that can shade it."""
 
@@ -65,7 +66,13 @@ def mark(cell: Cell, group: Group) -> str:
     """
     if cell.reference or not cell.best or group.joined or cell.score.value is None or len(group.models) < 2:
         return ""
-    return BEST if cell.score.value == max(c.score.value or 0.0 for c in group.models) else ALIKE
+    marked = [c.score.value for c in group.models if c.best and c.score.value is not None]
+    return BEST if cell.score.value == (max if cell.larger_is_better else min)(marked) else ALIKE
+
+
+def heading(name: str, group: Group) -> str:
+    """A metric's name as the title of a column, marked where a smaller value is better."""
+    return f"{name} {SMALLER}" if name in group.smaller_is_better else name
 
 
 _WORTH = (
@@ -119,9 +126,9 @@ def results(group: Group, strings: Strings) -> Table:
         (Column(strings("model")), name),
         (Column(strings("origin"), drop_order=3), lambda cell: strings.name(cell.origin)),
         (Column(strings("route"), drop_order=6), lambda cell: cell.route or formats.NONE),
-        (Column(f"{group.headline} [95 %]"), lambda cell: formats.with_interval(cell.score, group.headline)),
+        (Column(f"{heading(group.headline, group)} [95 %]"), lambda cell: formats.with_interval(cell.score, group.headline)),
         (Column(strings("rank"), right=True, drop_order=6), rank),
-        *((Column(other, right=True, drop_order=5 + place), value(other)) for place, other in side),
+        *((Column(heading(other, group), right=True, drop_order=5 + place), value(other)) for place, other in side),
         (
             Column(strings("answered"), right=True),
             lambda cell: formats.NONE if cell.reference else formats.share(cell.coverage),
@@ -164,7 +171,7 @@ def all_metrics(group: Group, strings: Strings) -> Table:
     """Every metric with its interval. There may be many models, so they stand below one another."""
     names = list(dict.fromkeys(name for cell in group.cells for name in cell.metrics))
     return Table(
-        (Column(strings("model")), *(Column(name, right=True) for name in names)),
+        (Column(strings("model")), *(Column(heading(name, group), right=True) for name in names)),
         tuple(
             Row(
                 (cell.label, *(formats.with_interval(cell.metrics.get(name, Number()), name) for name in names)),
@@ -232,7 +239,7 @@ def _scores(name: str, scores: Sequence[Number], group: Group, kind: str = "") -
     return Row(
         (name, *(formats.with_interval(score, group.headline) for score in scores)),
         kind,
-        (None, *(shade(score.value, group.headline) for score in scores)),
+        (None, *(shade(score, group.headline, group) for score in scores)),
     )
 
 
@@ -295,6 +302,9 @@ def notes(group: Group, strings: Strings) -> list[str]:
     counts = sorted({cell.samples for cell in group.models if cell.samples is not None})
     if len(counts) > 1:
         found.append(strings("counts_note", counts=", ".join(f"{n:,}" for n in counts)))
+    found.extend(_failures(group, strings))
+    if unranked := _unranked(group, strings):
+        found.append(unranked)
     doubts: dict[str, list[str]] = {}
     for cell in group.cells:
         if not cell.reliable:
@@ -306,13 +316,45 @@ def notes(group: Group, strings: Strings) -> list[str]:
     return found
 
 
-def shade(value: float | None, name: str) -> float | None:
-    """How full a cell with this value is drawn, 0 to 1; None for a metric that is not a share."""
-    if value is None or name.endswith("rank") or name.startswith("cider"):
+def _failures(group: Group, strings: Strings) -> list[str]:
+    """How many samples of each model failed, and the commonest reason."""
+    return [
+        strings(
+            "failures_note",
+            model=cell.label,
+            failed=formats.count(cell.failed),
+            samples=formats.count(cell.samples),
+            reason=formats.clean(cell.failed_reason or formats.NONE, 160),
+        )
+        for cell in group.models
+        if cell.failed
+    ]
+
+
+def _unranked(group: Group, strings: Strings) -> str:
+    """Which models have no rank, and why; empty where all have one."""
+    found: dict[str, list[str]] = {}
+    for cell in group.models:
+        if cell.unranked_reason:
+            found.setdefault(cell.unranked_reason, []).append(cell.label)
+    reasons = "; ".join(f"{', '.join(labels)} ({strings.name(reason)})" for reason, labels in found.items())
+    everyone = sum(map(len, found.values())) == len(group.models)
+    return strings("nobody_ranked" if everyone else "unranked_note", reasons=reasons) if found else ""
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share, from 0 to 1."""
+    return not (name.endswith("rank") or name.startswith("cider"))
+
+
+def shade(score: Number, name: str, group: Group) -> float | None:
+    """How full a cell with this score is drawn, 0 to 1, fuller the better; None for a metric that is not a share."""
+    if score.value is None or not is_share(name):
         return None
-    return min(max(value, 0.0), 1.0)
+    full = min(max(score.value, 0.0), 1.0)
+    return 1 - full if name in group.smaller_is_better else full
 
 
 def _kind(cell: Cell, group: Group) -> str:
     """The kind of a cell's row."""
-    return "reference" if cell.reference else "best" if mark(cell, group) else ""
+    return "reference" if cell.reference else "unranked" if cell.unranked_reason else "best" if mark(cell, group) else ""

@@ -33,7 +33,8 @@ def poison(folder, text):
     data = json.loads(path.read_text("utf-8"))
     for cell in data["cells"]:
         cell["reason"] = cell["note"] = text
-        cell["definition"] = dict.fromkeys(cell["metrics"], text)
+        for number in cell["metrics"].values():
+            number["definition"] = text
         for values in cell["slices"].values():
             values[text] = next(iter(values.values()))
     data["left_out"] = [{"model": text, "reason": text, "fetch": text}]

@@ -133,9 +133,7 @@ def overview(summary: Summary, strings: Strings) -> Table | None:
                 shades.append(None)
         kind = "reference" if first.origin == "reference" else ""
         rows.append(Row((label, strings.name(first.origin), *texts), kind, (None, None, *shades)))
-    titles = (
-        f"{tables.title(group, strings, short=True)} {tables.heading(group.headline, group)}" for group in groups
-    )
+    titles = (f"{tables.title(group, strings, short=True)} {tables.heading(group.headline, group)}" for group in groups)
     return Table(
         (Column(strings("model")), Column(strings("origin")), *(Column(text, right=True) for text in titles)),
         tuple(rows),

@@ -165,7 +165,10 @@ STRINGS: dict[str, tuple[str, str]] = {
         "不反映训练的随机性。",
     ),
     "smaller_note": ("↓ behind a metric: a smaller value is better.", "指标后的 ↓ 表示数值越小越好。"),
-    "failures_note": ("{model}: {failed} of {samples} failed: {reason}", "{model}：{samples} 个中有 {failed} 个失败：{reason}"),
+    "failures_note": (
+        "{model}: {failed} of {samples} failed: {reason}",
+        "{model}：{samples} 个中有 {failed} 个失败：{reason}",
+    ),
     "unranked_note": ("No rank, ★ or win rate: {reasons}.", "无名次、★ 与胜率：{reasons}。"),
     "nobody_ranked": (
         "No model of this table has a rank or ★: {reasons}.",

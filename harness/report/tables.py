@@ -126,7 +126,10 @@ def results(group: Group, strings: Strings) -> Table:
         (Column(strings("model")), name),
         (Column(strings("origin"), drop_order=3), lambda cell: strings.name(cell.origin)),
         (Column(strings("route"), drop_order=6), lambda cell: cell.route or formats.NONE),
-        (Column(f"{heading(group.headline, group)} [95 %]"), lambda cell: formats.with_interval(cell.score, group.headline)),
+        (
+            Column(f"{heading(group.headline, group)} [95 %]"),
+            lambda cell: formats.with_interval(cell.score, group.headline),
+        ),
         (Column(strings("rank"), right=True, drop_order=6), rank),
         *((Column(heading(other, group), right=True, drop_order=5 + place), value(other)) for place, other in side),
         (
@@ -357,4 +360,6 @@ def shade(score: Number, name: str, group: Group) -> float | None:
 
 def _kind(cell: Cell, group: Group) -> str:
     """The kind of a cell's row."""
-    return "reference" if cell.reference else "unranked" if cell.unranked_reason else "best" if mark(cell, group) else ""
+    return (
+        "reference" if cell.reference else "unranked" if cell.unranked_reason else "best" if mark(cell, group) else ""
+    )

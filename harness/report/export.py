@@ -112,8 +112,8 @@ _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "[": "{[}", "]": "{]}", '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
-    "—": "---", "–": "--", "★": r"$\star$", "≈": r"$\approx$", "†": r"\dag{}", "↓": r"$\downarrow$", "…": r"\ldots{}", "−": "$-$",
-    "·": r"$\cdot$",
+    "—": "---", "–": "--", "★": r"$\star$", "≈": r"$\approx$", "†": r"\dag{}", "…": r"\ldots{}", "−": "$-$",
+    "·": r"$\cdot$", "↓": r"$\downarrow$",
 }  # fmt: skip
 
 

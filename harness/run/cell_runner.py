@@ -2,12 +2,13 @@
 
 While the device computes one batch, a host thread prepares the next ones. A batch that fails is cut in halves and tried
 again until the sample at fault stands alone, which is also the right thing to do when memory runs out; the size that
-fitted is kept. What may pass by itself (a busy server) is asked again after a pause. A device that is lost to its
+fitted is kept. A cell whose first items all fail in the same way is given up (`FirstOutcomes`). What may pass by itself (a busy server) is asked again after a pause. A device that is lost to its
 process raises `DeviceLost`.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from harness.run.choices import ChoiceVectors
 from harness.run.faults import (
     PAUSES,
     DeviceLost,
+    FirstOutcomes,
+    NotAsked,
     caught,
     describe,
     device_lost,
@@ -66,6 +69,9 @@ class CellRunner:
         """The most requests that memory has allowed in one call so far."""
         self.width = 0
         """Numbers in an embedding; 0 until one is known."""
+        self.first = FirstOutcomes(cell.begun)
+        self._trial = self.first
+        """`first` with what is known of the batch in hand: halving it ends when that is hopeless."""
         self.choices: ChoiceVectors | None = None
         if self.items.chooses:
             self.choices = ChoiceVectors(
@@ -88,20 +94,24 @@ class CellRunner:
             ahead: deque[Future[Batch]] = deque()
             todo = iter(extents)
             start = time.perf_counter()
-            while not stopping():
-                while len(ahead) <= self.prefetch and (extent := next(todo, None)) is not None:
-                    ahead.append(pool.submit(self._prepare, extent))
-                if not ahead:
-                    break
-                batch = ahead.popleft().result()
-                yield batch, self._answers(batch), time.perf_counter() - start
-                start = time.perf_counter()
-            for future in ahead:
-                future.cancel()
+            try:
+                while not stopping() and not self.first.hopeless:
+                    while len(ahead) <= self.prefetch and (extent := next(todo, None)) is not None:
+                        ahead.append(pool.submit(self._prepare, extent))
+                    if not ahead:
+                        break
+                    batch = ahead.popleft().result()
+                    yield batch, self._answers(batch), time.perf_counter() - start
+                    start = time.perf_counter()
+            finally:
+                for future in ahead:
+                    future.cancel()
 
     def event(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> Event:
-        """A batch's outcomes as the driver wants them."""
-        return self.items.event(self.cell.key, batch.extent, batch.samples, outcomes, seconds)
+        """A batch's outcomes as the driver wants them, up to the first item that was not asked."""
+        n = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, NotAsked)), len(outcomes))
+        extent = (batch.extent[0], batch.extent[0] + n)
+        return self.items.event(self.cell.key, extent, batch.samples[:n], outcomes[:n], seconds)
 
     def _prepare(self, extent: Extent) -> Batch:
         samples = self.items.samples(extent)
@@ -114,13 +124,19 @@ class CellRunner:
 
     def _answers(self, batch: Batch) -> list[Outcome]:
         """One outcome for each item."""
+        self._trial = copy.copy(self.first)
         outcomes = [outcome for part in batch.parts for outcome in self._ask(*part)]
         answers = iter(outcomes)
         if self.cell.route == "embed":
             found = dict(zip((request for part, _ in batch.parts for request in part), outcomes, strict=True))
             answers = (found[request] for request in batch.requests if isinstance(request, Request))
         outcomes = [next(answers) if isinstance(request, Request) else request for request in batch.requests]
-        return outcomes if self.choices is None else self.choices.scores(batch.samples, outcomes)
+        if self.choices is not None:
+            outcomes = self.choices.scores(batch.samples, outcomes)
+        for request, outcome in zip(batch.requests, outcomes, strict=True):
+            if isinstance(request, Request):  # else the row is at fault
+                self.first.note(outcome)
+        return outcomes
 
     def _inputs(self, requests: list[Request]) -> Any:
         try:
@@ -148,18 +164,26 @@ class CellRunner:
 
         While there is patience, a batch that failed for a reason that may pass is not halved.
         """
+        if self._trial.hopeless:
+            return [NotAsked()] * len(requests)
         try:
             if len(requests) > self.max_batch:
                 raise MemoryError
-            return self._call(requests, inputs)
+            outcomes = self._call(requests, inputs)
+            for outcome in outcomes:
+                self._trial.note(outcome)
+            return outcomes
         except Exception as raised:
             error = without_frames(raised)
         if device_lost(error):
             raise DeviceLost(describe(error)) from error
         if out_of_memory(error):
             free_memory()
-        if len(requests) == 1 or (patient and may_pass(error)):
+        if patient and may_pass(error):
             return [error] * len(requests)
+        if len(requests) == 1:
+            self._trial.note(error)
+            return [error]
         half = (len(requests) + 1) // 2
         if out_of_memory(error):
             self.max_batch = min(self.max_batch, half)

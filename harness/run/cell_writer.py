@@ -30,7 +30,12 @@ class CellWriter:
         """Processes that were killed while they had a batch in hand."""
         self.batch_size = int(self.store.info().get("batch_size_that_fits", self.job.batch_size))
         self.done = len(self.items) if self.store.complete else 0
-        """Items that have their outcome in the store."""
+        """Items that had their outcome in the store when the run went on."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any item has been asked."""
+        return self.done + self.items_received > 0
 
     def missing(self) -> tuple[Extent, ...]:
         """Batches still to run; what is on disk of a half-finished one is dropped, as it is run again whole."""

@@ -280,16 +280,17 @@ def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job |
             else:
                 writer.suspect = start
         writer.batches_received = 0
-        cells.append(replace(cell, batches=left, batch_size=writer.batch_size))
+        cells.append(replace(cell, batches=left, batch_size=writer.batch_size, begun=writer.begun))
     return replace(job, cells=tuple(cells), prepare_ahead=0) if cells else None
 
 
 def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
     """The job with only the cells and batches that are missing."""
+    own = [(cell, writers[cell.key]) for cell in job.cells]
     cells = tuple(
-        replace(cell, batches=writers[cell.key].missing(), batch_size=writers[cell.key].batch_size)
-        for cell in job.cells
-        if not writers[cell.key].store.complete
+        replace(cell, batches=writer.missing(), batch_size=writer.batch_size, begun=writer.begun)
+        for cell, writer in own
+        if not writer.store.complete
     )
     return replace(job, cells=cells) if cells else None
 
@@ -317,7 +318,7 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
                     writers[cell.key].store.fail("failed", reason)
         case Failed(key, reason):
             progress.warn(f"{key}: {reason}")
-            writers[str(key)].store.fail("failed", reason)
+            writers[str(key)].store.fail("failed", reason, event.again)
 
 
 def finished(folder: RunFolder) -> bool:

@@ -9,11 +9,56 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import SampleError, TransientError, UserError
+from harness.errors import MediaError, SampleError, TransientError, UserError, alike
 
 PAUSES = (1.0, 4.0, 15.0)
 """Seconds before what may pass is tried again."""
 _PASSING = {"ConnectionError", "TimeoutError", "Timeout", "TimeoutException", "NetworkError"}
+
+
+FIRST = 20
+"""A cell whose first so many items all fail with the same error of the adapter is given up."""
+
+
+class NotAsked(Exception):
+    """In the place of an item's outcome: it was not asked, because its cell has been given up."""
+
+
+class FirstOutcomes:
+    """Whether a cell's first outcomes are one error of the adapter over and over. Media that do not open never count.
+
+    A cell that was `begun` before in another process has had its first outcomes.
+    """
+
+    def __init__(self, begun: bool = False) -> None:
+        self.over = begun
+        """Whether the adapter has answered, or failed in several ways: then it goes on to the end."""
+        self.count = 0
+        self.error = ""
+
+    def note(self, outcome: Any) -> None:
+        """Take the next item's outcome into account."""
+        if self.over or isinstance(outcome, NotAsked) or _of_media(outcome):
+            return
+        error = describe(outcome) if isinstance(outcome, Exception) else ""
+        if not error or (self.error and alike(error) != alike(self.error)):
+            self.over = True
+            return
+        self.error = self.error or error
+        self.count += 1
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there were enough outcomes, all of them the same error."""
+        return not self.over and self.count >= FIRST
+
+
+def _of_media(outcome: Any) -> bool:
+    """Whether an error comes, through whatever others, from a picture or clip that does not open."""
+    step = outcome if isinstance(outcome, BaseException) else None
+    while step is not None and not isinstance(step, MediaError):
+        step = step.__cause__ or step.__context__
+    return step is not None
 
 
 class DeviceLost(BaseException):

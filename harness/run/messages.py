@@ -40,6 +40,8 @@ class CellJob:
     """Batches still to run."""
     batch_size: int
     """The most requests in one call of the adapter; less than a batch once memory has run out."""
+    begun: bool = False
+    """Whether items of it have been asked before, in another process."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class Failed:
 
     cell: str | None
     reason: str
+    again: bool = False
+    """Whether a resume is to ask again what failed, as nothing but the adapter was at fault."""
 
 
 @dataclass(frozen=True)

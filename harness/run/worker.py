@@ -108,6 +108,10 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
                 size = runner.max_batch
                 yield Shrunk(cell.key, size)
             yield runner.event(batch, outcomes, seconds)
+    if runner.first.hopeless:
+        count, error = runner.first.count, runner.first.error
+        yield Failed(cell.key, f"{count} of {count} failed: {error}; the rest was not asked", again=True)
+        return
     if done < len(cell.batches):
         return
     figures: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,6 +77,8 @@ class CellStore:
         Where there are answers already, raises UserError if they have another fingerprint, and says what changed.
         """
         path = self.folder / "cell.json"
+        if self.failed and read_json(self.folder / "failed.json").get("again"):
+            self._drop_failures()
         if path.exists() and self._answered:
             old, new = self.info()["fingerprint"], info["fingerprint"]
             changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -88,6 +91,21 @@ class CellStore:
         else:
             write_json(path, info)
         (self.folder / "failed.json").unlink(missing_ok=True)
+
+    def _drop_failures(self) -> None:
+        """Drop what failed, so that it is asked again, whatever has been mended meanwhile."""
+        answered = {record.id for record in self.records() if record.error is None}
+        self.keep(set(answered))
+        vectors = 0
+        for side in ("image", "text"):
+            ids, _, errors = self.vectors(side)
+            whole = next((i for i, name in enumerate(ids) if name in errors), len(ids))
+            self.keep_vectors(side, whole)
+            vectors += whole
+        if not answered:
+            self.records_path.unlink(missing_ok=True)
+        if not vectors:
+            shutil.rmtree(self.folder / "embeddings", ignore_errors=True)
 
     @property
     def _answered(self) -> bool:
@@ -223,10 +241,13 @@ class CellStore:
         """Keep what the full latency pass found, beside answers that are complete."""
         write_json(self.folder / "latency.json", figures)
 
-    def fail(self, status: str, reason: str) -> None:
-        """Keep why the cell has no result; what records it has stay."""
+    def fail(self, status: str, reason: str, again: bool = False) -> None:
+        """Keep why the cell has no result; what records it has stay. With `again`, those that failed are asked again when
+        the run goes on."""
         self.close()
-        write_json(self.folder / "failed.json", {"status": status, "reason": reason})
+        write_json(
+            self.folder / "failed.json", {"status": status, "reason": reason} | ({"again": True} if again else {})
+        )
 
     def close(self) -> None:
         if self._file is not None:

@@ -12,7 +12,7 @@ BLAMED = {
     "crash in prepare": ({"13"}, "SIGSEGV"),
     "device lost": ({"13"}, "device-side assert"),
     "tokens": ({"13"}, "int64"),
-    "nothing": (set(map(str, range(24))), "gave a NoneType"),
+    "nothing": (set(map(str, range(18))), "gave a NoneType"),
     "surrogate": (set(), ""),
     "leak": (set(), ""),
     "killed twice": (set(), ""),
@@ -28,7 +28,7 @@ def test_every_fault_costs_the_samples_concerned_and_no_other_model_anything(wor
         notes.mkdir()
         trigger = "" if fault in ("leak", "load killed once", "nothing") else "number 13?"
         names.append(world.model(f"model{number}", fault=fault, trigger=trigger, notes=str(notes)))
-    quiz = world.questions(24)
+    quiz = world.questions(18)
     world.harness("run", f"model=[{','.join(names)}]", f"dataset={quiz}", "run=r", "latency=off", "batch_size=4",
                   status=1)  # fmt: skip
     for name, (fault, (ids, reason)) in zip(names, BLAMED.items(), strict=True):
@@ -36,8 +36,8 @@ def test_every_fault_costs_the_samples_concerned_and_no_other_model_anything(wor
         assert set(errors) == ids, fault
         assert all(reason in error for error in errors.values()), errors
         cell = world.cell("r", name)
-        assert (cell["status"], cell["samples"], cell["failed"]) == ("complete", 24, len(ids))
-        assert cell["coverage"] == pytest.approx(1 - len(ids) / 24)
+        assert (cell["status"], cell["samples"], cell["failed"]) == ("complete", 18, len(ids))
+        assert cell["coverage"] == pytest.approx(1 - len(ids) / 18)
     odd = names[list(BLAMED).index("surrogate")]
     assert next(row["answer"] for row in world.records("r", odd) if row["id"] == "13") == "half a ?"
 
@@ -172,3 +172,25 @@ def test_media_that_are_broken_or_far_too_large_are_failed_records_with_the_reas
         assert f"{name}." in errors[name]
         assert f"line {int(name) + 1}" in errors[name]
         assert reason in errors[name]
+
+
+def test_a_model_that_answers_nothing_is_given_up_cell_by_cell_and_a_resume_asks_it_again(world):
+    (world.notes / "broken").touch()
+    world.questions(60)
+    world.questions(50, "other")
+    world.captions(30)
+    world.model("torn", fault="broken", notes=str(world.notes))
+    world.model("torn-too", "ToyEncoder", fault="broken", notes=str(world.notes))
+    words = ["model=[torn,torn-too]", "task=[vqa,retrieval]", "dataset=[quiz,other,album]", "latency=off", "run=a"]
+    done = world.harness("run", *words, status=1)
+    assert "20 of 20 failed: OSError: the weights are torn" in " ".join(done.stdout.split())
+    cells = {(c["model"], c["dataset"]): c for c in world.summary("a")["cells"] if c["origin"] != "reference"}
+    tried = [("torn", "quiz"), ("torn", "other"), ("torn-too", "album")]
+    assert [cells[key]["status"] for key in tried] == ["failed"] * 3
+    records = world.results / "a" / "cells" / "torn" / "vqa.other.en" / "records.jsonl"
+    assert len(records.read_text().splitlines()) == 20
+    (world.notes / "broken").unlink()
+    world.harness("resume", "a")
+    cells = {(c["model"], c["dataset"]): c for c in world.summary("a")["cells"] if c["origin"] != "reference"}
+    assert [(cells[key]["status"], cells[key]["failed"]) for key in tried] == [("complete", 0)] * 3
+    assert len(records.read_text().splitlines()) == 50

@@ -106,6 +106,8 @@ class Toy(Adapter):
             match self.fault:
                 case "raise":
                     raise SampleError("cannot answer this one")
+                case "broken" if (self.notes / "broken").exists():
+                    raise OSError(f"the weights are torn at call {self._count('asked')}")
                 case "crash":
                     os.kill(os.getpid(), signal.SIGSEGV)
                 case "killed":

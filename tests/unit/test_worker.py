@@ -13,10 +13,10 @@ import pytest
 from harness.adapter import Adapter
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
 from harness.dataset import Dataset
-from harness.errors import SampleError, TransientError
+from harness.errors import MediaError, SampleError, TransientError
 from harness.records import Answer, Media, Route, Sample
 from harness.run import worker
-from harness.run.messages import Answered, CellJob, Died, Event, Failed, Job, Shrunk
+from harness.run.messages import Answered, CellJob, Died, Event, Extent, Failed, Job, Shrunk
 from harness.run.plan import auto_batch_size
 from harness.tasks.vqa import Vqa
 
@@ -54,8 +54,14 @@ def pauses(monkeypatch) -> list[float]:
     return found
 
 
-def run(task: str = "harness.tasks.vqa.Vqa", adapter: str = "Obliging", route: Route = "generate") -> list[Event]:
-    """The events of a job of two batches of four questions."""
+def run(
+    task: str = "harness.tasks.vqa.Vqa",
+    adapter: str = "Obliging",
+    route: Route = "generate",
+    batches: tuple[Extent, ...] = ((0, 4), (4, 8)),
+    begun: bool = False,
+) -> list[Event]:
+    """The events of a job of two batches of four questions, or of others."""
     choice = {"en": "{choice}"}
     prompt = PromptSpec(WORDING, WORDING, WORDING, WORDING, WORDING, {}, {}, choice, choice)
     cell = CellJob(
@@ -68,8 +74,9 @@ def run(task: str = "harness.tasks.vqa.Vqa", adapter: str = "Obliging", route: R
         ablate="none",
         seed=0,
         indices=None,
-        batches=((0, 4), (4, 8)),
-        batch_size=4,
+        batches=batches,
+        batch_size=batches[0][1],
+        begun=begun,
     )
     model = ModelSpec(f"{__name__}.{adapter}", "domestic", checkpoint=".")
     return list(worker.run(Job("m", model, prompt, "cpu", (cell,), LatencySpec("off"), 0, None)))
@@ -310,3 +317,81 @@ def test_a_picture_that_questions_of_a_batch_share_is_embedded_once(pauses, monk
     assert [record.id for record in found] == [str(i) for i in range(8)]
     assert [record.scores for record in found[:4]] == [found[0].scores] * 3 + [found[3].scores]
     assert found[0].scores != found[3].scores
+
+
+# A cell that is given up -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hundred(pauses, monkeypatch) -> list[str]:
+    """A hundred questions in the place of eight; what the adapter was asked one by one."""
+    samples = [Sample(str(i), str(i), "en", question=f"q{i}", references=("yes",)) for i in range(100)]
+    monkeypatch.setattr(worker, "open_dataset", lambda *_: Dataset("quiz", "en", samples, modalities=("text",)))
+    return pauses
+
+
+def failing(make: Callable[[str], Exception | None]) -> None:
+    """Has the adapter raise what `make` makes of a question, if anything."""
+
+    def fault(questions, _):
+        for question in questions:
+            if (error := make(question)) is not None:
+                raise error
+
+    Obliging.fault = staticmethod(fault)
+
+
+def given_up(events: list[Event]) -> Failed | None:
+    return next((event for event in events if isinstance(event, Failed)), None)
+
+
+def answered(events: list[Event]) -> int:
+    return sum(len(event.records) for event in events if isinstance(event, Answered))
+
+
+@pytest.mark.parametrize("size", [1, 4, 64, 100])
+def test_a_cell_whose_first_twenty_items_fail_alike_is_given_up_after_few_calls(hundred, size):
+    failing(lambda question: OSError(f"weights/{question}.bin has no tensor {question[1:]}"))
+    events = run(batches=tuple((i, min(i + size, 100)) for i in range(0, 100, size)))
+    end = given_up(events)
+    assert end is not None
+    assert (end.cell, end.again) == ("m/vqa.quiz.en", True)
+    assert end.reason == "20 of 20 failed: OSError: weights/q0.bin has no tensor 0; the rest was not asked"
+    assert answered(events) == 20
+    assert len(Obliging.calls) < 60
+
+
+def test_one_answer_among_the_first_lets_a_cell_go_on(hundred):
+    failing(lambda question: None if question == "q19" else OSError("torn"))
+    events = run(batches=((0, 100),))
+    assert given_up(events) is None
+    assert answered(events) == 100
+
+
+def test_errors_of_several_kinds_let_a_cell_go_on(hundred):
+    failing(lambda question: KeyError("image") if question == "q7" else OSError("torn"))
+    assert given_up(run(batches=((0, 100),))) is None
+
+
+def test_media_that_do_not_open_never_give_a_cell_up_whatever_an_adapter_makes_of_them(hundred):
+    def broken(question):
+        error = RuntimeError("cannot preprocess")
+        error.__cause__ = MediaError("The image a.png does not open: it is empty.")
+        return error
+
+    failing(broken)
+    events = run(batches=((0, 100),))
+    assert given_up(events) is None
+    assert answered(events) == 100
+
+
+def test_broken_media_among_the_first_items_do_not_hide_an_adapter_that_never_answers(hundred):
+    failing(lambda question: MediaError("it is empty") if int(question[1:]) < 10 else OSError("torn"))
+    events = run(batches=((0, 100),))
+    assert given_up(events) is not None
+    assert answered(events) == 30
+
+
+def test_a_cell_that_was_begun_before_is_not_given_up(hundred):
+    failing(lambda question: OSError("torn"))
+    assert given_up(run(batches=((0, 100),), begun=True)) is None

@@ -2,8 +2,8 @@
 
 While the device computes one batch, a host thread prepares the next ones. A batch that fails is cut in halves and tried
 again until the sample at fault stands alone, which is also the right thing to do when memory runs out; the size that
-fitted is kept. A cell whose first items all fail in the same way is given up (`FirstOutcomes`). What may pass by itself (a busy server) is asked again after a pause. A device that is lost to its
-process raises `DeviceLost`.
+fitted is kept. A cell whose first items all fail in the same way is given up (`FirstOutcomes`). What may pass by itself
+(a busy server) is asked again after a pause. A device that is lost to its process raises `DeviceLost`.
 """
 
 from __future__ import annotations

@@ -242,8 +242,8 @@ class CellStore:
         write_json(self.folder / "latency.json", figures)
 
     def fail(self, status: str, reason: str, again: bool = False) -> None:
-        """Keep why the cell has no result; what records it has stay. With `again`, those that failed are asked again when
-        the run goes on."""
+        """Keep why the cell has no result; what records it has stay. With `again`, those that failed are asked again
+        when the run goes on."""
         self.close()
         write_json(
             self.folder / "failed.json", {"status": status, "reason": reason} | ({"again": True} if again else {})

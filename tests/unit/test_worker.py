@@ -319,7 +319,7 @@ def test_a_picture_that_questions_of_a_batch_share_is_embedded_once(pauses, monk
     assert found[0].scores != found[3].scores
 
 
-# A cell that is given up -----------------------------------------------------------------------------------------------
+# A cell that is given up ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

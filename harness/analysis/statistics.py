@@ -5,8 +5,10 @@ is a function of summed rows (`harness.metrics`), so a bootstrap is a product of
 summed by cluster. Every metric and model over the same samples shares those weights, which makes differences paired,
 and cheap.
 
-Intervals are estimate ± t(g - 1) * SE, not percentiles: with many classes the percentile interval of macro-F1 covers
-far less than it says, because resampling loses classes and shifts the whole distribution, but hardly changes its width.
+Intervals use the bootstrap's standard error, not its percentiles: with many classes the percentile interval of macro-F1
+covers far less than it says, because resampling loses classes and shifts the whole distribution, but hardly changes its
+width. A metric between 0 and 1 has a score interval, which holds near both ends (`_score_interval`); one of another
+range, and every difference, has value ± t(g - 1) * SE.
 Tests exchange the two models' answers cluster by cluster (approximate randomisation: Noreen 1989; Smucker et al. 2007),
 which supposes no distribution at all. A caller passes the samples of both models in the same order, failures included.
 
@@ -31,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import counted
-from harness.metrics import ALPHA, CONFIDENCE, FEW_CLUSTERS, Metric, Scored, finite
+from harness.metrics import ALPHA, CONFIDENCE, FEW_CLUSTERS, Metric, Scored, finite, mean
 
 RESAMPLES = 2_000
 """Bootstrap resamples behind an interval."""
@@ -42,8 +44,14 @@ DRAWS = 10_000
 """Exchanges behind a p value, at least."""
 POWER = 0.80
 """The detectable difference is the one that a test would show with this probability."""
+PSEUDO_SAMPLES = 2
+"""How many samples at the far end of the range an interval near 0 or 1 supposes beside those that were seen."""
+PRIOR_CORRELATION = 0.2
+"""The intra-cluster correlation of these, and of a sample in which nothing varies and so nothing tells it."""
 Clusters = Sequence[str] | np.ndarray
 """The cluster of each sample: its name, or its number as `numbered` gives it (int64)."""
+_NO_SPREAD = 1e-9
+"""A standard error below this is rounding: nothing varies between the clusters."""
 _CHUNK = 4_000_000
 """How many elements the largest array has at most. This bounds memory and changes no number."""
 
@@ -221,14 +229,78 @@ def _interval(value: float, margin: float, least: float, most: float) -> tuple[f
     return max(value - margin, least), min(value + margin, most)
 
 
-def _doubt(metric: Metric, value: float, margin: float, count: int) -> str:
-    """Why the interval may cover less than it says; empty where nothing speaks against it."""
+def _sizes(scored: Scored, index: np.ndarray) -> np.ndarray:
+    """Float64 [g]: how many samples each cluster has; of an average, only those that count in it."""
+    weights = None
+    if scored.metric.finish is mean:
+        counted_in = scored.statistics[:, [1]]
+        weights = np.asarray(counted_in.toarray() if hasattr(counted_in, "toarray") else counted_in).ravel()
+    return np.bincount(np.unique(index, return_inverse=True)[1], weights).astype(np.float64)
+
+
+def _is_share(metric: Metric) -> bool:
+    """Whether the metric lies between 0 and 1, as accuracy, F1 and BLEU do."""
+    return (metric.low, metric.high) == (0.0, 1.0)
+
+
+def _score_interval(value: float, se: float, sizes: np.ndarray) -> tuple[float, float]:
+    """The interval of a share `value` whose clusters have `sizes` [g] samples; NaN on both sides where `se` is.
+
+    It is the score interval of Wilson (1927) with an effective sample size, as surveys use it for clustered proportions
+    (Dean and Pagano 2015; Franco et al. 2019): all shares P with |value - P| <= t * sqrt(P * (1 - P) / n_eff), where
+    n_eff = value * (1 - value) / SE² and Student's t stands for the normal quantile. At 0.5 it is as wide as value ±
+    t * SE, and near the ends it is lopsided. Three things make it hold there and with few clusters:
+
+    - Degrees of freedom are g* - 1, with the effective number of clusters g* = (sum of γ)² / (sum of γ²) of Carter,
+      Schnepel and Steigerwald (2017). γ is the variance of a cluster's sum: size * (1 + ρ * (size - 1)), with the
+      correlation ρ that the standard error shows. Clusters of one size have g* = g.
+    - Near an end few samples say how much the values vary and whether they do so together. PSEUDO_SAMPLES more at the
+      far end are supposed, with PRIOR_CORRELATION; they weigh (1 - 2 * value)², so that 0.5 needs none.
+    - Where nothing varies, n_eff is n / (1 + PRIOR_CORRELATION * (m - 1)) of the n samples, with m the mean size of the
+      cluster that a sample is in. It is n where no samples share a cluster. n alone supposes that samples of a cluster
+      are independent, and the number of clusters that they are copies; equal values cannot tell, so neither is right.
+
+    A hundred right answers of a hundred, one to a cluster, leave room for a share of 0.962 (t² / (n + t²) is wrong):
+
+    >>> low, high = _score_interval(1.0, 0.0, np.ones(100))
+    >>> round(low, 3), high
+    (0.962, 1.0)
+    """
+    if math.isnan(se):
+        return math.nan, math.nan
+    n = float(sizes.sum())
+    own = float((sizes**2).sum()) / n  # the mean size of the cluster that a sample is in
+    prior = 1 + PRIOR_CORRELATION * (own - 1)
+    spread, variance = max(0.0, value * (1 - value)), se**2
+    if se < _NO_SPREAD:
+        correlation, n_eff = PRIOR_CORRELATION, n / prior
+    else:
+        design_effect = n * variance / spread if spread > 0 else 1.0
+        correlation = min(1.0, max(0.0, (design_effect - 1) / (own - 1))) if own > 1 else 0.0
+        pseudo = PSEUDO_SAMPLES * (1 - 2 * value) ** 2
+        n_eff = (spread + pseudo / n) / (variance + pseudo * prior / n**2)
+    gamma = sizes * (1 + correlation * np.maximum(0.0, sizes - 1))
+    effective = float(gamma.sum() ** 2 / (gamma**2).sum())
+    z = _t((1 + CONFIDENCE) / 2, max(1.0, effective - 1)) ** 2 / n_eff
+    middle, half = (value + z / 2) / (1 + z), math.sqrt(z * (spread + z / 4)) / (1 + z)
+    return max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half))
+
+
+def _doubt(metric: Metric, value: float, margin: float, sizes: np.ndarray) -> str:
+    """Why the interval may cover less than it says; empty where nothing speaks against it.
+
+    `margin` is t * SE, and `sizes` the clusters'. A share near an end is doubted only where samples share a cluster: too
+    few of them differ to tell how alike the samples of a cluster are (`_score_interval` holds up to a correlation of
+    0.2).
+    """
+    count = len(sizes)
     if not metric.interval or math.isnan(value):
         return ""
     if count < FEW_CLUSTERS:
         return f"only {counted(count, 'cluster')}"
-    if margin == 0 or value - 2 * margin < metric.low or value + 2 * margin > metric.high:
-        # For a share this is about n * p < 15: its distribution is then too skewed for ± t * SE.
+    at_end = margin == 0 or value - 2 * margin < metric.low or value + 2 * margin > metric.high
+    if at_end and not (_is_share(metric) and sizes.max() <= 1):
+        # For a share this is about n * p < 15.
         return "too near the end of its range"
     return metric.doubt
 
@@ -236,8 +308,9 @@ def _doubt(metric: Metric, value: float, margin: float, count: int) -> str:
 def estimates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> list[Estimate]:
     """The value and 95 % interval of several metrics over the same samples, from the same resamples.
 
-    The interval is value ± t(g - 1) * SE, clipped to the metric's range; its bounds are NaN under two clusters, or
-    where no honest interval of the metric is known.
+    A metric between 0 and 1 has a score interval (`_score_interval`), another value ± t(g - 1) * SE, clipped to its
+    range. Both contain the value and stay in the range; their bounds are NaN under two clusters, or where no honest
+    interval of the metric is known.
     """
     with_interval = [i for i, s in enumerate(scored) if s.metric.interval]
     clusters = numbered(clusters)
@@ -249,8 +322,12 @@ def estimates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> li
         value = s.value
         se = _standard_error(column[i], count) if i in column else math.nan
         margin = _margin(se, count)
-        low, high = _interval(value, margin, s.metric.low, s.metric.high)
-        doubt = _doubt(s.metric, value, margin, count)
+        sizes = _sizes(s, clusters)
+        if _is_share(s.metric):
+            low, high = _score_interval(value, se, sizes)
+        else:
+            low, high = _interval(value, margin, s.metric.low, s.metric.high)
+        doubt = _doubt(s.metric, value, margin, sizes)
         found.append(Estimate(value=value, low=low, high=high, se=se, clusters=count, doubt=doubt))
     return found
 

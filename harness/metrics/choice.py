@@ -10,6 +10,7 @@ named to be ruled out are dropped, and then the first of these decides: the whol
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from string import ascii_uppercase
@@ -19,7 +20,13 @@ from harness.metrics.text import denied, half_width, mentions, normalise
 _LETTER = re.compile(r"^\W*(?:(?:option|choice|answer|选项|答案|选)\s*[:：]?\s*)?\W*([A-Z])\W*$", re.IGNORECASE)
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _DECORATION = re.compile(r"\\(?:boxed|text|mathbf|mathrm)\s*\{([^{}]*)\}|[*_`$]+|</?answer>")
-_WHOLE = re.compile(r"^\W*(?:(?:answer|option|choice|选项|答案|选)\s*[:是为]?\s*)?\W*([A-Za-z])\W*$", re.IGNORECASE)
+_OPENING, _CLOSING = r"[\s\"'“”‘’«([{<【〔「『《*_`$#]*", r"[\s\"'“”‘’».,:;!?)\]}>】〕」』》、。*_`$]*"
+"""What may stand around a bare letter. Signs such as + and # behind it may not: C++ and A+ are names."""
+_WHOLE = re.compile(
+    rf"{_OPENING}(?:-\s+)?(?:(?:the\s+)?(?:answer|option|choice|letter|选项|答案|选择|选)\s*(?:is\b|[:是为])?{_OPENING})?"
+    rf"([A-Z])\s*(?:选项|项)?{_CLOSING}",
+    re.IGNORECASE | re.ASCII,
+)
 _LEADING = re.compile(r"^\W*([A-Za-z])\s*[.):、](?=\s|\W|[\u4e00-\u9fff]|$|\w{2})")
 _TOKEN = re.compile(r"(?<![A-Za-z0-9'’\-])([A-Z])(?![A-Za-z0-9'’]|-\w)")
 _LOWER_TOKEN = re.compile(r"\(([a-z])\)")
@@ -60,9 +67,9 @@ def letter(text: str) -> int | None:
 def _extract(text: str, choices: tuple[str, ...], language: str) -> int | None:
     text = _DECORATION.sub(lambda m: m.group(1) or "", half_width(_THOUGHT.sub(" ", text))).strip()
     letters = ascii_uppercase[: len(choices)]
-    whole = _WHOLE.match(text)
-    if whole and whole.group(1).upper() in letters:
-        return letters.index(whole.group(1).upper())
+    bare = letter(text)
+    if bare is not None and bare < len(letters):
+        return bare
     plain = normalise(text, language)
     exact = [i for i, choice in enumerate(choices) if normalise(choice, language) == plain]
     if plain and exact:
@@ -79,6 +86,16 @@ def extract_choice(text: str, choices: Sequence[str], language: str) -> int | No
     `choices` are in the order shown, lettered A, B, C ... (at most 26 have a letter).
     """
     return _extract(text, tuple(choices), language)
+
+
+def letter(text: str) -> int | None:
+    """The place of the letter that a text consists of, in any usual dress; None for any other text.
+
+    >>> [letter(text) for text in ("B", "b", "(B)", "B.", "Ｂ", "【B】", "option B", "选项B", "B or C", "C++")]
+    [1, 1, 1, 1, 1, 1, 1, 1, None, None]
+    """
+    whole = _WHOLE.fullmatch(unicodedata.normalize("NFKC", text))
+    return ascii_uppercase.index(whole.group(1).upper()) if whole else None
 
 
 def reference_choice(reference: str, choices: Sequence[str]) -> int | None:

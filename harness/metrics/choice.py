@@ -17,7 +17,6 @@ from string import ascii_uppercase
 
 from harness.metrics.text import denied, half_width, mentions, normalise
 
-_LETTER = re.compile(r"^\W*(?:(?:option|choice|answer|选项|答案|选)\s*[:：]?\s*)?\W*([A-Z])\W*$", re.IGNORECASE)
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _DECORATION = re.compile(r"\\(?:boxed|text|mathbf|mathrm)\s*\{([^{}]*)\}|[*_`$]+|</?answer>")
 _OPENING, _CLOSING = r"[\s\"'“”‘’«([{<【〔「『《*_`$#]*", r"[\s\"'“”‘’».,:;!?)\]}>】〕」』》、。*_`$]*"
@@ -51,16 +50,6 @@ _CORRECTION = re.compile(
 )
 _REASON = re.compile(r"\s+(?:because|since|as|is|isn't|and|or|nor|but|due|given|for|which|with|in this)\b")
 """What follows an A or I that names a choice; before any other word it is the article or the pronoun."""
-
-
-def letter(text: str) -> int | None:
-    """The place of the choice that a bare letter names, in whatever dress; None for any other text.
-
-    >>> [letter(text) for text in ("(B)", "b.", "Ｂ", "选项B)", "B or C")]
-    [1, 1, 1, 1, None]
-    """
-    found = _LETTER.match(half_width(text))
-    return ascii_uppercase.index(found.group(1).upper()) if found else None
 
 
 @lru_cache(maxsize=100_000)

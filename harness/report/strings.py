@@ -207,6 +207,14 @@ STRINGS: dict[str, tuple[str, str]] = {
         "Headline metric of each table. Unlike metrics are not averaged.",
         "各表的主指标。不同指标不作平均。",
     ),
+    "rows_left_out": (
+        "{n} rows of the data set are left out, because their references name no choice or label.",
+        "数据集中有 {n} 行未计入，因为它们的参考答案不对应任何选项或标签。",
+    ),
+    "rows_left_out (one)": (
+        "1 row of the data set is left out, because its references name no choice or label.",
+        "数据集中有 1 行未计入，因为它的参考答案不对应任何选项或标签。",
+    ),
     "unreliable": (
         "† This interval may cover less than it says: {reasons}.",
         "† 此区间的实际覆盖率可能不足：{reasons}。",

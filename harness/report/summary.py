@@ -54,6 +54,8 @@ class Cell:
     reason: str
     """Why there is no score, where there is none."""
     samples: int | None
+    rows_left_out: int
+    """Rows of the data set that the run left out, as their references mean nothing."""
     failed: int | None
     failed_reason: str
     """Why samples failed: the commonest reason."""
@@ -342,6 +344,7 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         status=status,
         reason=row.get("reason") or "",
         samples=_count(row.get("samples")),
+        rows_left_out=int(row.get("rows_left_out") or 0),
         failed=_count(row.get("failed")),
         failed_reason=row.get("failed_reason") or "",
         coverage=_coverage(row),

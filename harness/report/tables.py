@@ -305,6 +305,8 @@ def notes(group: Group, strings: Strings) -> list[str]:
     counts = sorted({cell.samples for cell in group.models if cell.samples is not None})
     if len(counts) > 1:
         found.append(strings("counts_note", counts=", ".join(f"{n:,}" for n in counts)))
+    if left_out := max((cell.rows_left_out for cell in group.cells), default=0):
+        found.append(strings("rows_left_out", n=left_out))
     found.extend(_failures(group, strings))
     if unranked := _unranked(group, strings):
         found.append(unranked)

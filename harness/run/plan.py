@@ -303,6 +303,7 @@ def group_info(plan: Plan, group: CellGroup) -> dict[str, Any]:
         "language": group.language,
         "ablate": group.ablate,
         "samples": len(dataset),
+        "rows_left_out": len(dataset.left_out),
         "scoring": {"language": scoring.language, "labels": list(scoring.labels), "metric": scoring.metric},
         "task_spec": to_json(plan.run.tasks[group.task]),
         "seed": plan.run.seed,

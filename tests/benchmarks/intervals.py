@@ -201,10 +201,15 @@ def check(points):
     usual = np.mean([f[2] for f in flat if f[1] <= 0.2 and f[0] <= 0.95])
     widths = [f[4] / f[6] for f in flat if f[1] <= 0.2 and f[0] == 0.5]
     marks = [f[3] for f in flat if f[1] == 0.5 and f[2] < 0.93]
-    print(f"\nLeast coverage {firm:.1%} (bar 93 %), at 0.98 and more with correlation 0.2 {loose:.1%} (90 %); mean up to", end="")
+    print(
+        f"\nLeast coverage {firm:.1%} (bar 93 %), at 0.98 and more with correlation 0.2 {loose:.1%} (90 %); mean up to",
+        end="",
+    )
     print(f" 0.95 {usual:.1%} (at most 99 %); width at 0.5 {min(widths):.3f} to {max(widths):.3f} (0.95 to 1.05).")
     if marks:
-        print(f"At correlation 0.5, {len(marks)} points are below 93 %; of their estimates at least {min(marks):.0%} are marked.")
+        print(
+            f"At correlation 0.5, {len(marks)} points are below 93 %; of their estimates at least {min(marks):.0%} are marked."
+        )
 
 
 def main(draws):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
 from harness.records import Language, Modality, Sample
@@ -139,6 +140,7 @@ class Dataset(Sequence[Sample]):
             return self.samples.lengths()
         return [_length(sample) for sample in self.samples]
 
+    @cached_property
     def form(self) -> Form:
         """The numbers of choices and references of each sample, and how its choices are turned."""
         return _form(self.samples)

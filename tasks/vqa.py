@@ -36,11 +36,11 @@ class Vqa(Task):
     shares_media = True
 
     def route(self, available: Sequence[Route], dataset: Dataset) -> Route | None:
-        closed = bool(dataset.labels) or (len(dataset) > 0 and all(dataset.form().choices))
+        closed = bool(dataset.labels) or (len(dataset) > 0 and all(dataset.form.choices))
         return next((r for r in self.routes if r in available and (closed or r == "generate")), None)
 
     def check(self, dataset: Dataset) -> None:
-        form = dataset.form()
+        form = dataset.form
         if dataset.metric in _OF_CHOICES and not dataset.labels and not any(form.choices):
             raise UserError(f"it needs choices (columns.choices, or labels), and no row of {dataset.name} has any")
         fewest = {"vqa_accuracy": vqa.FEWEST_ANNOTATORS, "textvqa_accuracy": 10}.get(dataset.metric, 0)

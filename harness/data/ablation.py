@@ -52,7 +52,7 @@ class _Ablated(LazySequence[Sample]):
 
     def form(self) -> Form:
         """See `Dataset.form`: what is taken away is neither a choice nor a reference."""
-        return self.whole.form()
+        return self.whole.form
 
     def item(self, index: int) -> Sample:
         sample = self.samples[index]

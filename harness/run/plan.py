@@ -205,7 +205,7 @@ def _headline(tasks: Mapping[str, Task], name: str, dataset: Dataset, spec: Data
 
 def _once(dataset: Dataset) -> Dataset:
     """The data set without the samples that only show another's choices in a new order."""
-    rotations = dataset.form().rotations
+    rotations = dataset.form.rotations
     return dataset.take([i for i, turned in enumerate(rotations) if not turned]) if any(rotations) else dataset
 
 

@@ -246,7 +246,7 @@ def test_a_circular_question_is_asked_in_every_rotation_and_stays_one_group_and_
     ]
     assert [sample.group for sample in dataset] == ["0"] * 3 + ["1"] * 2
     assert right(dataset) == [["dog"]] * 3 + [["yes"]] * 2
-    assert list(dataset.form().rotations) == [0, 1, 2, 0, 1]
+    assert list(dataset.form.rotations) == [0, 1, 2, 0, 1]
 
 
 def test_rows_of_a_group_share_a_cluster_through_whatever_connects_them(read):

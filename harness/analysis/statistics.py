@@ -50,7 +50,7 @@ PRIOR_CORRELATION = 0.2
 """The intra-cluster correlation of these, and of a sample in which nothing varies and so nothing tells it."""
 Clusters = Sequence[str] | np.ndarray
 """The cluster of each sample: its name, or its number as `numbered` gives it (int64)."""
-_CORRELATED = 0.35
+_CORRELATED = 0.3
 """Samples that share a cluster and correlate more than this visibly exceed the 0.2 up to which intervals hold."""
 _NO_SPREAD = 1e-9
 """A standard error below this is rounding: nothing varies between the clusters."""

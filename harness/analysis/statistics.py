@@ -50,6 +50,8 @@ PRIOR_CORRELATION = 0.2
 """The intra-cluster correlation of these, and of a sample in which nothing varies and so nothing tells it."""
 Clusters = Sequence[str] | np.ndarray
 """The cluster of each sample: its name, or its number as `numbered` gives it (int64)."""
+_CORRELATED = 0.3
+"""Samples that share a cluster and correlate more than this visibly exceed the 0.2 up to which intervals hold."""
 _NO_SPREAD = 1e-9
 """A standard error below this is rounding: nothing varies between the clusters."""
 _CHUNK = 4_000_000
@@ -229,12 +231,14 @@ def _interval(value: float, margin: float, least: float, most: float) -> tuple[f
     return max(value - margin, least), min(value + margin, most)
 
 
+def _columns(statistics: Any) -> Any:
+    """The statistics of an average [n, 2], sparse or not, as its two columns: the weighted values and the weights."""
+    return np.asarray(statistics.toarray() if hasattr(statistics, "toarray") else statistics).T
+
+
 def _sizes(scored: Scored, index: np.ndarray) -> np.ndarray:
     """Float64 [g]: how many samples each cluster has; of an average, only those that count in it."""
-    weights = None
-    if scored.metric.finish is mean:
-        counted_in = scored.statistics[:, [1]]
-        weights = np.asarray(counted_in.toarray() if hasattr(counted_in, "toarray") else counted_in).ravel()
+    weights = _columns(scored.statistics)[1] if scored.metric.finish is mean else None
     return np.bincount(np.unique(index, return_inverse=True)[1], weights).astype(np.float64)
 
 
@@ -243,8 +247,31 @@ def _is_share(metric: Metric) -> bool:
     return (metric.low, metric.high) == (0.0, 1.0)
 
 
-def _score_interval(value: float, se: float, sizes: np.ndarray) -> tuple[float, float]:
-    """The interval of a share `value` whose clusters have `sizes` [g] samples; NaN on both sides where `se` is.
+def _seen_by_a_sample(sizes: np.ndarray) -> float:
+    """The mean size of the cluster that a sample is in, from the clusters' `sizes` [g]."""
+    return float((sizes**2).sum() / sizes.sum())
+
+
+def _correlation(scored: Scored, value: float, se: float, sizes: np.ndarray) -> float:
+    """The intra-cluster correlation, from 0 to 1, that the standard error of a share shows beside that of independent
+    samples: (SE² / SE²_independent - 1) / (m - 1), with m from `_seen_by_a_sample`; PRIOR_CORRELATION where nothing
+    varies."""
+    own = _seen_by_a_sample(sizes)
+    if own <= 1:
+        return 0.0
+    n = sizes.sum()
+    independent = value * (1 - value) / n
+    if scored.metric.finish is mean:
+        total, weight = _columns(scored.statistics)
+        independent = float(((total - value * weight) ** 2).sum()) / n**2
+    if se < _NO_SPREAD or independent <= 0:
+        return PRIOR_CORRELATION
+    return min(1.0, max(0.0, (se**2 / independent - 1) / (own - 1)))
+
+
+def _score_interval(value: float, se: float, sizes: np.ndarray, correlation: float = 0.0) -> tuple[float, float]:
+    """The interval of a share `value`, whose clusters have `sizes` [g] samples that correlate with one
+    another.
 
     It is the score interval of Wilson (1927) with an effective sample size, as surveys use it for clustered proportions
     (Dean and Pagano 2015; Franco et al. 2019): all shares P with |value - P| <= t * sqrt(P * (1 - P) / n_eff), where
@@ -252,8 +279,8 @@ def _score_interval(value: float, se: float, sizes: np.ndarray) -> tuple[float, 
     t * SE, and near the ends it is lopsided. Three things make it hold there and with few clusters:
 
     - Degrees of freedom are g* - 1, with the effective number of clusters g* = (sum of γ)² / (sum of γ²) of Carter,
-      Schnepel and Steigerwald (2017). γ is the variance of a cluster's sum: size * (1 + ρ * (size - 1)), with the
-      correlation ρ that the standard error shows. Clusters of one size have g* = g.
+      Schnepel and Steigerwald (2017). γ is the variance of a cluster's sum, size * (1 + correlation * (size - 1)).
+      Clusters of one size have g* = g.
     - Near an end few samples say how much the values vary and whether they do so together. PSEUDO_SAMPLES more at the
       far end are supposed, with PRIOR_CORRELATION; they weigh (1 - 2 * value)², so that 0.5 needs none.
     - Where nothing varies, n_eff is n / (1 + PRIOR_CORRELATION * (m - 1)) of the n samples, with m the mean size of the
@@ -266,19 +293,10 @@ def _score_interval(value: float, se: float, sizes: np.ndarray) -> tuple[float, 
     >>> round(low, 3), high
     (0.962, 1.0)
     """
-    if math.isnan(se):
-        return math.nan, math.nan
     n = float(sizes.sum())
-    own = float((sizes**2).sum()) / n  # the mean size of the cluster that a sample is in
-    prior = 1 + PRIOR_CORRELATION * (own - 1)
-    spread, variance = max(0.0, value * (1 - value)), se**2
-    if se < _NO_SPREAD:
-        correlation, n_eff = PRIOR_CORRELATION, n / prior
-    else:
-        design_effect = n * variance / spread if spread > 0 else 1.0
-        correlation = min(1.0, max(0.0, (design_effect - 1) / (own - 1))) if own > 1 else 0.0
-        pseudo = PSEUDO_SAMPLES * (1 - 2 * value) ** 2
-        n_eff = (spread + pseudo / n) / (variance + pseudo * prior / n**2)
+    prior = 1 + PRIOR_CORRELATION * (_seen_by_a_sample(sizes) - 1)
+    spread, pseudo = max(0.0, value * (1 - value)), PSEUDO_SAMPLES * (1 - 2 * value) ** 2
+    n_eff = n / prior if se < _NO_SPREAD else (spread + pseudo / n) / (se**2 + pseudo * prior / n**2)
     gamma = sizes * (1 + correlation * np.maximum(0.0, sizes - 1))
     effective = float(gamma.sum() ** 2 / (gamma**2).sum())
     z = _t((1 + CONFIDENCE) / 2, max(1.0, effective - 1)) ** 2 / n_eff
@@ -286,21 +304,20 @@ def _score_interval(value: float, se: float, sizes: np.ndarray) -> tuple[float, 
     return max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half))
 
 
-def _doubt(metric: Metric, value: float, margin: float, sizes: np.ndarray) -> str:
+def _doubt(metric: Metric, value: float, margin: float, sizes: np.ndarray, correlation: float) -> str:
     """Why the interval may cover less than it says; empty where nothing speaks against it.
 
-    `margin` is t * SE, and `sizes` the clusters'. A share near an end is doubted only where samples share a cluster: too
-    few of them differ to tell how alike the samples of a cluster are (`_score_interval` holds up to a correlation of
-    0.2).
+    `margin` is t * SE. The score interval of a share holds near an end up to a correlation of 0.2, so it is not doubted
+    where no samples share a cluster, and it is doubted further from an end where they visibly correlate more.
     """
-    count = len(sizes)
     if not metric.interval or math.isnan(value):
         return ""
-    if count < FEW_CLUSTERS:
-        return f"only {counted(count, 'cluster')}"
-    at_end = margin == 0 or value - 2 * margin < metric.low or value + 2 * margin > metric.high
+    if len(sizes) < FEW_CLUSTERS:
+        return f"only {counted(len(sizes), 'cluster')}"
+    reach = (3 if correlation > _CORRELATED else 2) * margin
+    at_end = margin == 0 or value - reach < metric.low or value + reach > metric.high
     if at_end and not (_is_share(metric) and sizes.max() <= 1):
-        # For a share this is about n * p < 15.
+        # For a share of independent samples this is about n * p < 15.
         return "too near the end of its range"
     return metric.doubt
 
@@ -322,12 +339,13 @@ def estimates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> li
         value = s.value
         se = _standard_error(column[i], count) if i in column else math.nan
         margin = _margin(se, count)
-        sizes = _sizes(s, clusters)
-        if _is_share(s.metric):
-            low, high = _score_interval(value, se, sizes)
+        sizes, correlation = _sizes(s, clusters), 0.0
+        if _is_share(s.metric) and not math.isnan(se):
+            correlation = _correlation(s, value, se, sizes)
+            low, high = _score_interval(value, se, sizes, correlation)
         else:
             low, high = _interval(value, margin, s.metric.low, s.metric.high)
-        doubt = _doubt(s.metric, value, margin, sizes)
+        doubt = _doubt(s.metric, value, margin, sizes, correlation)
         found.append(Estimate(value=value, low=low, high=high, se=se, clusters=count, doubt=doubt))
     return found
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.adapter import Adapter
-from harness.run import fingerprint
 from harness.config.specs import DatasetSpec
+from harness.run import fingerprint
 from harness.run.fingerprint import class_digest, data_digest, source_digest, sources_of
 
 ROOT = Path(__file__).parents[2]

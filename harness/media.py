@@ -7,16 +7,17 @@ asked for it; the run goes on.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -102,6 +103,41 @@ def _once(key: Any, decode: Callable[[], Any], size: Callable[[Any], int]) -> An
     return decoded.copy()
 
 
+class Read(NamedTuple):
+    """What was found when a medium was opened, by which it is told later whether it still is the same."""
+
+    key: str
+    sha256: str
+    """The first 16 hex digits of the sha256 of its bytes."""
+    size: int | None = None
+    """Of a file: its size in bytes."""
+    time: int | None = None
+    """Of a file: when it was last changed, in nanoseconds as the system counts them."""
+
+
+MOST_READS = 2**16
+"""So many media are remembered as they were when they were opened last."""
+_reads: OrderedDict[str, Read] = OrderedDict()
+_reads_lock = threading.Lock()
+
+
+def reads(media: Iterable[Media]) -> list[Read]:
+    """Those of the media that this process has opened, each once, as they were then."""
+    with _reads_lock:
+        found = (_reads.get(key) for key in dict.fromkeys(medium.key for medium in media))
+        return [read for read in found if read is not None]
+
+
+def _note(key: str, content: bytes | np.ndarray, size: int | None = None, time: int | None = None) -> None:
+    """Remember what a medium was when it was opened; its bytes are in memory anyway."""
+    read = Read(key, hashlib.sha256(content).hexdigest()[:16], size, time)
+    with _reads_lock:
+        _reads[key] = read
+        _reads.move_to_end(key)
+        if len(_reads) > MOST_READS:
+            _reads.popitem(last=False)
+
+
 def in_parallel(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """What `work` makes of each item, in order; raises the first error.
 
@@ -131,7 +167,9 @@ def open_image(media: Media) -> Image.Image:
     from PIL import Image
 
     if isinstance(media.source, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(media.source))
+        pixels = np.ascontiguousarray(media.source)
+        _note(media.key, pixels)
+        return Image.fromarray(pixels)
     return _once(("image", media.key), lambda: _decoded_image(media), lambda image: 4 * image.width * image.height)
 
 
@@ -182,6 +220,7 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
         if media.rate is None:
             raise _failure(media, "the array comes without its rate")
         sound, found = np.asarray(media.source, np.float32), media.rate
+        _note(media.key, np.ascontiguousarray(sound))
     else:
         try:
             encoded = _file(media)
@@ -221,9 +260,13 @@ def _formats() -> tuple[str, ...]:
 def _file(media: Media) -> io.BytesIO:
     """A medium's encoded bytes; raises OSError or ValueError with a reason."""
     if isinstance(media.source, Path):
-        encoded = media.source.read_bytes()
+        with media.source.open("rb") as file:
+            found = os.fstat(file.fileno())
+            encoded = file.read()
+        _note(media.key, encoded, found.st_size, found.st_mtime_ns)
     elif isinstance(media.source, bytes):
         encoded = media.source
+        _note(media.key, encoded)
     else:
         raise ValueError(f"its source is of type {type(media.source).__name__}, not a path, bytes or an array")
     if not encoded:

@@ -7,8 +7,10 @@ module imports nothing of ours and nothing heavy, so that every other one can bu
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -74,6 +76,8 @@ class Sample:
     """The right choices (or labels), by their places in the data set's own order; empty for an open question."""
     group: str = ""
     """Samples of one group count once, and are right only if all of them are; empty for a sample by itself."""
+    content: str = ""
+    """Where an ablation has changed the words: the `text_digest` of the sample as it was."""
     fault: str = ""
     """Why it cannot be asked about: its row is broken. It is recorded as failed, and the others go on."""
 
@@ -172,7 +176,8 @@ class Record:
     text_cut: bool = False
     """Whether the model saw less than the whole text, as its context is too short."""
     content: str = ""
-    """A digest of what was asked and of the references, by which two runs know that they asked the same."""
+    """What was asked and the references, by which two runs know that they asked the same: the `text_digest`, and behind
+    it, after a hyphen each, the digests of the media's bytes as they were read, or ? for one that was not."""
     error: str | None = None
     """Why there is no answer: kind, message, file and row."""
 
@@ -208,6 +213,20 @@ class Record:
 _MAY_BE_EMPTY = tuple(field.name for field in fields(Record) if field.name not in ("id", "cluster"))
 _EMPTY: tuple[Any, ...] = (None, "", (), {})
 _LISTS = ("references", "choices", "order", "right", "media", "scores")
+
+
+def text_digest(question: str, references: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
+    """What a sample says in words, its choices in the data set's own order: 16 hex digits of a sha256."""
+    words = json.dumps([question, list(references), list(choices)])
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+def sample_digest(sample: Sample) -> str:
+    """The `text_digest` of a sample before any ablation."""
+    if sample.content:
+        return sample.content
+    own = [choice for _, choice in sorted(zip(sample.order, sample.choices, strict=False))] if sample.order else []
+    return text_digest(sample.question, sample.references, own or sample.choices)
 
 
 def example_order(cluster: str, id_: str) -> tuple[int, int, str]:

@@ -2,22 +2,28 @@
 
 Cells of both runs are paired sample by sample over all their samples, failures counting as wrong, and tested on the
 headline metric; p values are corrected over everything that is compared. A cell that A has and B has not counts as
-worse: a model must not pass by crashing.
+worse: a model must not pass by crashing. So does one that cannot be compared, as its ids stand for other content, or
+that cannot be tested, as all its samples are in one cluster: a gate must not pass on what nobody looked at.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from harness.analysis import statistics
+from harness.analysis.pairing import Pairing, pair
 from harness.analysis.summary import cells_of, score_cell
-from harness.errors import UserError, counted
+from harness.errors import UserError, nearest
 from harness.metrics import ALPHA, Scored, finite
 from harness.records import CellGroup
 from harness.store.cells import CellStore
 from harness.store.runs import RunFolder
+
+FAILING = ("worse", "failed", "missing", "not comparable", "cannot be tested")
+"""The verdicts that a gate stops at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,8 @@ class Row:
     """One cell in both runs; values are None where a run has none."""
 
     model: str
+    model_b: str
+    """The model of B, where it is another."""
     task: str
     dataset: str
     language: str
@@ -40,94 +48,125 @@ class Row:
     p_holm: float | None = None
     n: int
     verdict: str
-    """better, worse or same (not distinguishable); or missing (in B) or failed (in B), which count as worse."""
+    """better, worse or same (not distinguishable); or missing (in B), failed (in B), not comparable or cannot be
+    tested, which count as worse."""
+    reason: str = ""
+    """Why it is not comparable or cannot be tested."""
+    note: str = ""
+    """How samples were paired whose content could not be compared."""
 
 
 class _Key(NamedTuple):
     """What a cell of A and its counterpart in B have in common."""
 
     model: str
+    """Empty where two models were named."""
     group: CellGroup
 
 
 class _Cell(NamedTuple):
+    model: str
     store: CellStore
     outcome: Mapping[str, Any]
 
 
 class _Pair(NamedTuple):
-    """A cell's headline in both runs, over the same samples in the same order, and the test of b against a."""
+    """A cell's headline in both runs, over the same samples in the same order, and the test of b against a; only
+    `pairing` says anything where they are not the same samples."""
 
-    a: Scored
-    b: Scored
-    test: statistics.Comparison
+    pairing: Pairing
+    reason: str
+    """Why the two are not comparable; empty where they are."""
+    a: Scored | None = None
+    b: Scored | None = None
+    test: statistics.Comparison | None = None
 
 
-def compare(a: RunFolder, b: RunFolder) -> list[Row]:
-    """Every complete cell of A with its counterpart in B.
+def compare(a: RunFolder, b: RunFolder, model_a: str = "", model_b: str = "") -> list[Row]:
+    """Every complete cell of A with its counterpart in B: model by model, or the one model of A with the one of B where
+    any is named (the other run's is the same, unless it is named too).
 
-    Raises UserError when the runs share no cell, or when a cell they share is not over the same samples.
+    Raises UserError when the runs share no cell, or when none that they share can be compared.
     """
-    left, right = _cells(a), _cells(b)
+    left, right = _cells(a, model_a or model_b), _cells(b, model_b or model_a)
     shared = [key for key in left if key in right]
     if not shared:
-        raise UserError(f"{a.name} and {b.name} have no model on the same task, data set and language in common.")
+        what = "no task, data set and language" if model_a or model_b else "no model on the same task, data set and language"
+        raise UserError(f"{a.name} and {b.name} have {what} in common.")
     pairs = {
-        key: _pair(a, b, key, left[key].store, right[key].store)
+        key: _pair(left[key].store, right[key].store)
         for key in shared
         if left[key].outcome["status"] == right[key].outcome["status"] == "complete"
     }
-    corrected = dict(zip(pairs, statistics.holm([pair.test.p for pair in pairs.values()]), strict=True))
+    if pairs and all(pair.reason for pair in pairs.values()):
+        reasons = "; ".join(f"{_name(left[key], key)}: {pair.reason}" for key, pair in list(pairs.items())[:3])
+        raise UserError(f"{a.name} and {b.name} cannot be compared. {reasons}.")
+    tested = [pair.test.p if pair.test else math.nan for pair in pairs.values()]
+    corrected = dict(zip(pairs, statistics.holm(tested), strict=True))
     rows = []
     for key, cell in left.items():
         if cell.outcome["status"] != "complete":
             continue
+        known = {"model": cell.model, "model_b": right[key].model if key in right else "", **key.group._asdict()}
         if key in pairs:
-            rows.append(_row(key, pairs[key], corrected[key]))
+            rows.append(_row(known, pairs[key], corrected[key]))
         else:
             verdict = "failed" if key in right else "missing"
-            rows.append(Row(model=key.model, **key.group._asdict(), n=cell.outcome["count"], verdict=verdict))
+            rows.append(Row(**known, n=cell.outcome["count"], verdict=verdict))
     return rows
 
 
 def worse(rows: Sequence[Row]) -> list[Row]:
     """The rows that a gate must stop at."""
-    return [row for row in rows if row.verdict in ("worse", "failed", "missing")]
+    return [row for row in rows if row.verdict in FAILING]
 
 
-def _cells(run: RunFolder) -> dict[_Key, _Cell]:
-    """The models' cells of a run, without reference rows and skipped cells."""
-    cells = {}
+def _name(cell: _Cell, key: _Key) -> str:
+    return f"{cell.model}.{key.group.name}"
+
+
+def _cells(run: RunFolder, only: str) -> dict[_Key, _Cell]:
+    """The models' cells of a run (those of one model, where it is named), without reference rows and skipped cells."""
+    cells: dict[_Key, _Cell] = {}
+    models: dict[str, None] = {}
     for info, store in cells_of(run):
         outcome = store.outcome()
-        if info["origin"] != "reference" and outcome["status"] != "skipped":
-            cells[_Key(info["model"], CellGroup.of(info))] = _Cell(store, outcome)
+        if info["origin"] == "reference":
+            continue
+        models[info["model"]] = None
+        if outcome["status"] != "skipped" and info["model"] == (only or info["model"]):
+            cells[_Key("" if only else info["model"], CellGroup.of(info))] = _Cell(info["model"], store, outcome)
+    if only and only not in models:
+        raise UserError(f"{run.name} has no model '{only}'. {nearest(only, models)}")
     return cells
 
 
-def _pair(a: RunFolder, b: RunFolder, key: _Key, left: CellStore, right: CellStore) -> _Pair:
-    """Score one cell of both runs and test the difference."""
+def _pair(left: CellStore, right: CellStore) -> _Pair:
+    """Score one cell of both runs and test the difference, if they were asked the same."""
+    pairing = pair(left, right)
+    if pairing.refused:
+        return _Pair(pairing, pairing.refused)
     ours, theirs = score_cell(left), score_cell(right)
-    ids = ours.records.ids
-    place = {name: i for i, name in enumerate(theirs.records.ids)}
-    if set(ids) != set(place):
-        raise UserError(
-            f"{key.model}.{key.group.name}: {a.name} has {counted(len(ids), 'sample')} and {b.name} {len(place)}, not "
-            "the same ones; only runs over the same samples (limit, seed, split) can be compared."
-        )
     first, second = ours.scored[0], theirs.scored[0]
-    second = replace(second, statistics=second.statistics[[place[name] for name in ids]])
-    return _Pair(first, second, statistics.compare(second, first, ours.records.clusters))
+    if first.metric.name != second.metric.name:
+        return _Pair(pairing, f"one has the headline {first.metric.name}, the other {second.metric.name}")
+    place = {name: i for i, name in enumerate(theirs.records.ids)}
+    second = replace(second, statistics=second.statistics[[place[name] for name in ours.records.ids]])
+    return _Pair(pairing, "", first, second, statistics.compare(second, first, ours.records.clusters))
 
 
-def _row(key: _Key, pair: _Pair, p_holm: float) -> Row:
+def _row(known: dict[str, Any], pair: _Pair, p_holm: float) -> Row:
+    if pair.a is None or pair.b is None or pair.test is None:
+        return Row(**known, n=pair.pairing.samples[0], verdict="not comparable", reason=pair.reason)
     metric, test = pair.a.metric, pair.test
-    verdict = "same"
-    if p_holm < ALPHA:
+    verdict, reason = "same", ""
+    if math.isnan(p_holm):
+        verdict = "cannot be tested"
+        reason = "a score is undefined" if math.isnan(test.difference) else "all samples are in one cluster"
+    elif p_holm < ALPHA:
         verdict = "better" if (test.difference > 0) == metric.larger_is_better else "worse"
     return Row(
-        model=key.model,
-        **key.group._asdict(),
+        **known,
         metric=metric.name,
         a=finite(pair.a.value),
         b=finite(pair.b.value),
@@ -138,4 +177,6 @@ def _row(key: _Key, pair: _Pair, p_holm: float) -> Row:
         p_holm=finite(p_holm),
         n=test.n,
         verdict=verdict,
+        reason=reason,
+        note=pair.pairing.note,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.dataset import Dataset, Form, LazySequence
 from harness.errors import UserError
-from harness.records import Modality, Sample
+from harness.records import Modality, Sample, sample_digest
 
 
 def modality(ablation: str) -> Modality:
@@ -72,7 +72,7 @@ def _pieces(sample: Sample, kind: Modality) -> tuple[Any, ...]:
 def _with(sample: Sample, kind: Modality, pieces: Sequence[Any]) -> Sample:
     """The sample with `pieces` in the places of its own (from the first again where they are fewer), or without any."""
     if kind == "text":
-        return replace(sample, question=pieces[0] if pieces else "")
+        return replace(sample, question=pieces[0] if pieces else "", content=sample_digest(sample))
     media, taken = [], 0
     for medium in sample.media:
         if medium.kind != kind:

@@ -22,7 +22,8 @@ from harness.adapter import Adapter
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.measure.latency import TimedUnit
-from harness.records import Answer, Request, Sample
+from harness.media import MOST_READS, Read, reads
+from harness.records import Answer, Media, Request, Sample
 from harness.run.choices import ChoiceVectors
 from harness.run.faults import (
     PAUSES,
@@ -37,8 +38,8 @@ from harness.run.faults import (
     out_of_memory,
     without_frames,
 )
-from harness.run.items import Outcome, items_of
-from harness.run.messages import CellJob, Event, Extent, Job
+from harness.run.items import Outcome, content_of, items_of
+from harness.run.messages import Answered, CellJob, Event, Extent, Job
 from harness.task import Task
 
 
@@ -70,6 +71,8 @@ class CellRunner:
         self.width = 0
         """Numbers in an embedding; 0 until one is known."""
         self.first = FirstOutcomes(cell.begun)
+        self._told: set[Read] = set()
+        """What the driver has been told of the media: it need not be told again and again."""
         self._trial = self.first
         """`first` with what is known of the batch in hand: halving it ends when that is hopeless."""
         self.choices: ChoiceVectors | None = None
@@ -109,9 +112,20 @@ class CellRunner:
 
     def event(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> Event:
         """A batch's outcomes as the driver wants them, up to the first item that was not asked."""
+        media = [medium for request in batch.requests if isinstance(request, Request) for medium in _media_of(request)]
+        found = reads([*media, *(medium for sample in batch.samples for medium in sample.media)])
         n = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, NotAsked)), len(outcomes))
         extent = (batch.extent[0], batch.extent[0] + n)
-        return self.items.event(self.cell.key, extent, batch.samples[:n], outcomes[:n], seconds)
+        event = self.items.event(self.cell.key, extent, batch.samples[:n], outcomes[:n], seconds)
+        if isinstance(event, Answered):
+            known = {read.key: read.sha256 for read in found}
+            for sample, record in zip(batch.samples, event.records, strict=False):
+                record.content = content_of(sample, known)
+        if len(self._told) > MOST_READS:
+            self._told.clear()
+        fresh = [read for read in found if read not in self._told]
+        self._told.update(fresh)
+        return replace(event, reads=fresh)
 
     def _prepare(self, extent: Extent) -> Batch:
         samples = self.items.samples(extent)
@@ -259,6 +273,10 @@ class CellRunner:
             free_memory()
             raise MemoryError from error
         return outcomes
+
+
+def _media_of(request: Request) -> Iterator[Media]:
+    return (part for part in request.parts if isinstance(part, Media))
 
 
 def _check_answer(name: str, answer: Any) -> None:

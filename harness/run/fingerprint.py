@@ -20,7 +20,8 @@ from typing import Any
 from harness import data
 from harness.checkpoint import folder_of
 from harness.config.specs import DatasetSpec, ModelSpec, PromptSpec, TaskSpec, to_json
-from harness.errors import UserError
+from harness.data import hub
+from harness.errors import UserError, counted
 from harness.run.messages import CellJob
 from harness.targets import find_module
 
@@ -30,6 +31,10 @@ FOLLOWED = ("harness.adapters", "harness.tasks", "harness.pocket")
 
 ELSEWHERE = ("checkpoint", "batch_size", "dtype", "developer", "license", "origin", "parameters")
 """Settings of a model that stand in a fingerprint by themselves, or that only tell people about it."""
+
+
+TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".arrow", ".txt", ".gz", ".zst")
+"""Endings of the files from which `datasets` reads rows."""
 
 
 def fingerprint(
@@ -44,7 +49,8 @@ def fingerprint(
         "weights": weights_digest(model),
         "model settings": digest(settings),
         "prompts": digest(to_json(prompt)),
-        "data set": digest([to_json(job.dataset), data_digest(job.dataset, data_dir)]),
+        "data set settings": digest(to_json(job.dataset)),
+        "data": data_digest(job.dataset, data_dir),
         "samples": digest([job.indices, items]),
         "batch size": job.batch_size,
         "dtype": model.dtype,
@@ -66,8 +72,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-@cache
 def _file_digest(path: Path) -> str:
+    found = path.stat()
+    return _digest_of(path, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _digest_of(path: Path, size: int, time: int) -> str:
+    """The sha256 of a file that has this size and was changed at this time, read once by a process."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -90,12 +102,29 @@ def weights_digest(spec: ModelSpec) -> str:
 
 
 def data_digest(spec: DatasetSpec, data_dir: str | None) -> str:
-    """The sha256 of a data file, the digest of a generator's source, or a hub id with its revision."""
+    """What is read: a data file, a generator, or a local folder, each with a digest; or a hub id with its commit.
+
+    Media files in a folder are not read for it: the cell keeps what they were when they were opened.
+    """
     if spec.source == "jsonl":
-        return _file_digest(data.data_file(spec, data_dir))
+        file = data.data_file(spec, data_dir)
+        return f"{file.name}@{_file_digest(file)[:16]}"
     if spec.source == "pocket":
-        return source_digest("harness.pocket.samples")
-    return f"{spec.path}@{spec.revision}"
+        return f"pocket@{source_digest('harness.pocket.samples')}"
+    folder = Path(spec.path).expanduser()
+    if folder.is_dir():
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in TABLES and file.is_file())
+        names = files[0].name if len(files) == 1 else f"{counted(len(files), 'file')} in {folder.name}"
+        return f"{names}@{digest([(str(file.relative_to(folder)), _file_digest(file)) for file in files])}"
+    return f"{spec.path}@{_commit(spec)}"
+
+
+def _commit(spec: DatasetSpec) -> str | None:
+    """The commit of a hub data set in the cache: a branch's name may stand for another one tomorrow."""
+    try:
+        return hub.data_folder(spec.path, spec).name
+    except UserError:  # it is nowhere on this machine, and a run does not come so far
+        return spec.revision
 
 
 def class_digest(adapter: type) -> str:

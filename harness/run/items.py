@@ -9,7 +9,7 @@ of these numbers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from harness.config.specs import PromptSpec
 from harness.dataset import Dataset
 from harness.errors import SampleError
 from harness.measure.latency import TimedUnit
-from harness.records import Answer, Record, Request, Route, Sample
+from harness.records import Answer, Record, Request, Route, Sample, sample_digest, text_digest
 from harness.run.faults import caught, describe
 from harness.run.messages import Answered, Embedded, Extent
 from harness.store.cells import CellStore
@@ -137,10 +137,14 @@ class SampleItems(Items):
 
     def keep(self, store: CellStore, event: Answered | Embedded) -> None:
         assert isinstance(event, Answered)
+        store.append_media(read for read in event.reads if read.size is not None)
         store.append(event.records)
 
     def lost(self, key: str, item: int, reason: str) -> Answered:
-        return Answered(key, [_failed(self.dataset[item], reason)], 0.0)
+        sample = self.dataset[item]
+        record = _failed(sample, reason)
+        record.content = content_of(sample, {})
+        return Answered(key, [record], 0.0)
 
     def close(self, store: CellStore) -> str:
         return ""
@@ -205,6 +209,7 @@ class GalleryItems(Items):
         """Store vectors; items that failed before any had a width wait until one has. A process that was started anew
         cannot know the width of the vectors before: others are refused here."""
         assert isinstance(event, Embedded)
+        store.append_media(event.reads)
         rows, errors = event.rows, event.errors
         if self._width and rows.shape[1] != self._width:
             reason = f"embed() gave vectors of width {rows.shape[1]}, not {self._width} as before"
@@ -231,10 +236,19 @@ class GalleryItems(Items):
             return self._early[0][2] if self._early else "no vector came back"
         records = self.task.rank(self.gallery, images[1], texts[1])
         errors = images[2] | texts[2]
+        known = {entry["media"]: entry["sha256"] for entry in store.media()}
         for record in records:
+            query = record.retrieval or {}
+            shown = () if query.get("direction") == "t2i" else record.media
+            record.content = "-".join([text_digest(record.question), *(known.get(key, "?") for key in shown)])
             record.error = errors.get(record.id.partition(":")[2])
         store.write_records(records)
         return ""
+
+
+def content_of(sample: Sample, known: Mapping[str, str]) -> str:
+    """A record's `content`; `known` has the digests of the media that were read, by their keys."""
+    return "-".join([sample_digest(sample), *(known.get(medium.key, "?") for medium in sample.media)])
 
 
 def check(sample: Sample) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
+from harness.media import Read
 from harness.records import Language, Record, Route
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Answered:
     cell: str
     records: list[Record]
     seconds: float
+    reads: list[Read] = field(default_factory=list)
+    """The media that were opened for these items, as they were then."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -98,6 +101,7 @@ class Embedded:
     rows: np.ndarray
     errors: dict[str, str]
     seconds: float
+    reads: list[Read] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)

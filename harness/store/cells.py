@@ -16,9 +16,10 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +27,10 @@ from harness.errors import UserError
 from harness.records import Record
 from harness.store.files import read_json, replacing, sync_names, write_json
 
-RECORDS = "records.jsonl"
+if TYPE_CHECKING:
+    from harness.media import Read
+
+RECORDS, MEDIA = "records.jsonl", "media.jsonl"
 
 
 def _record(line: bytes) -> Record:
@@ -35,6 +39,13 @@ def _record(line: bytes) -> Record:
         return Record.from_json(json.loads(line))
     except (TypeError, AttributeError) as error:
         raise ValueError(f"this is not a record: {error}") from error
+
+
+@lru_cache(2**16)
+def _file_digest(path: Path, time: int) -> str:
+    """The first 16 hex digits of the sha256 of a file that was changed at this time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 class CellStore:
@@ -88,8 +99,15 @@ class CellStore:
                     f"{self.folder}: cannot go on, because its answers were made with another {what}. "
                     "Start a new run, or put back what was changed."
                 )
+            if files := self._changed_media():
+                more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+                raise UserError(
+                    f"{self.folder}: cannot go on, because files that its answers are about have changed, or are gone: "
+                    f"{', '.join(files[:3])}{more}. Start a new run, or put back what was changed."
+                )
         else:
             write_json(path, info)
+            (self.folder / MEDIA).unlink(missing_ok=True)
         (self.folder / "failed.json").unlink(missing_ok=True)
 
     def _drop_failures(self) -> None:
@@ -170,6 +188,42 @@ class CellStore:
                     if name in left:
                         left.remove(name)
                         file.write(line)
+
+    def append_media(self, reads: Iterable[Read]) -> None:
+        """Note in media.jsonl what the media were when they were opened. It comes before the answers about them."""
+        entries = [{"media": r.key, "sha256": r.sha256, "size": r.size, "time": r.time} for r in reads]
+        if entries:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+            with (self.folder / MEDIA).open("ab") as file:
+                file.write(text.encode(errors="replace"))
+
+    def media(self) -> Iterator[dict[str, Any]]:
+        """The whole lines of media.jsonl: "media" (its key), "sha256", and of a file its "size" and "time"."""
+        path = self.folder / MEDIA
+        if path.exists():
+            with path.open("rb") as file:
+                for line in file:
+                    with suppress(ValueError):
+                        yield json.loads(line)
+
+    def _changed_media(self) -> list[str]:
+        """The files that are not any more what they were when the cell's answers were made: told by size and time, and
+        where these differ by their bytes."""
+        changed: dict[str, None] = {}
+        for entry in self.media():
+            path = Path(entry["media"])
+            if entry["size"] is None or entry["media"] in changed:
+                continue
+            try:
+                found = path.stat()
+                alike = (found.st_size, found.st_mtime_ns) == (entry["size"], entry["time"])
+                same = alike or _file_digest(path, found.st_mtime_ns) == entry["sha256"]
+            except OSError:
+                same = False
+            if not same:
+                changed[entry["media"]] = None
+        return list(changed)
 
     def append_vectors(self, side: str, ids: Sequence[str], rows: np.ndarray, errors: dict[str, str]) -> None:
         """Append float32 rows to embeddings/<side>.f32, and ids and checksums to the index beside it."""

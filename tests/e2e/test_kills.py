@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -148,3 +149,31 @@ def test_ctrl_c_twice_stops_in_the_middle_of_a_batch_and_says_how_to_go_on(world
     assert f"harness resume 'r 1' results_dir={world.results}" in said
     assert world.cell("r 1", "stuck")["status"] == "interrupted"
     assert not world.at_work()
+
+
+def test_data_that_changed_between_a_kill_and_a_resume_are_noticed_and_named(world):
+    """A picture or a row of the half that was answered; put back, the run goes on to its end."""
+    world.model("looker", look=True, notes=str(world.notes), held_at="number 20?")
+    quiz = world.questions(40)
+    (world.notes / "hold").touch()
+    process = world.start("run", "model=looker", f"dataset={quiz}", "run=r", "latency=off", "batch_size=4")
+    world.wait_for((world.notes / "held").exists)
+    process.send_signal(signal.SIGINT)
+    world.read_until(process, "stopping after this batch")
+    (world.notes / "hold").unlink()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    answered = world.records("r", "looker")
+    assert 0 < len(answered) < 40
+    assert all(re.fullmatch("[0-9a-f]{16}-[0-9a-f]{16}", row["content"]) for row in answered)
+    picture, rows = Path(answered[0]["media"][0]), world.folder / "data" / "quiz.jsonl"
+    for path, other, said in (
+        (picture, picture.read_bytes() + b"x", f"have changed, or are gone: {picture}."),
+        (rows, rows.read_bytes().replace(b'"two"', b'"six"'), "made with another data (was quiz.jsonl@"),
+    ):
+        whole = path.read_bytes()
+        path.write_bytes(other)
+        assert said in " ".join(world.harness("resume", "r", status=2).stderr.split())
+        path.write_bytes(whole)
+    world.harness("resume", "r")
+    assert len(world.records("r", "looker")) == 40

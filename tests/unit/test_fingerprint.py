@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from harness.adapter import Adapter
+from harness.config.specs import DatasetSpec
 from harness.run import fingerprint
-from harness.run.fingerprint import class_digest, source_digest, sources_of
+from harness.run.fingerprint import class_digest, data_digest, source_digest, sources_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,3 +89,26 @@ def test_a_class_whose_source_nobody_has_kept_is_like_no_other():
     typed = type("Typed", (Adapter,), {"__module__": "typed_into_an_interpreter"})
     assert class_digest(typed) != class_digest(typed)
     assert class_digest(typed).startswith("unknown")
+
+
+def test_a_folder_of_tables_is_known_by_their_bytes_and_not_by_their_times(tmp_path):
+    folder = tmp_path / "quiz"
+    folder.mkdir()
+    table = folder / "test.csv"
+    table.write_text("id,answer\n1,red\n")
+    (folder / "a.png").write_bytes(b"a picture is known by what was read of it")
+    spec = DatasetSpec("hub", ["vqa"], path=str(folder))
+    before = data_digest(spec, None)
+    assert before.startswith("test.csv@")
+    os.utime(table, ns=(1, 1))
+    (folder / "a.png").write_bytes(b"another")
+    assert data_digest(spec, None) == before
+    table.write_text("id,answer\n1,tan\n")
+    assert data_digest(spec, None) != before
+    (folder / "more.parquet").write_bytes(b"")
+    assert data_digest(spec, None).startswith("2 files in quiz@")
+
+
+def test_a_data_set_of_the_hub_is_known_by_its_commit_and_not_by_the_name_of_a_branch(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint.hub, "data_folder", lambda name, spec: tmp_path / "snapshots" / "0a1b2c")
+    assert data_digest(DatasetSpec("hub", ["vqa"], path="owner/quiz", revision="main"), None) == "owner/quiz@0a1b2c"

@@ -1,11 +1,15 @@
 """What is on disk is valid whatever happened: torn lines, half batches, other fingerprints."""
 
+import hashlib
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.errors import UserError
+from harness.media import Read
 from harness.records import Record
 from harness.run.driver import resumed
 from harness.store.cells import CellStore
@@ -87,6 +91,49 @@ def test_a_cell_without_answers_takes_another_fingerprint(cell):
     cell.begin({"fingerprint": {"weights": "b"}})
     assert cell.info() == {"fingerprint": {"weights": "b"}}
     assert not cell.failed
+
+
+@pytest.fixture
+def shown(cell, tmp_path) -> Path:
+    """A picture that an answered sample of the cell showed."""
+    path = tmp_path / "图 1.png"
+    path.write_bytes(b"red")
+    cell.begin({"fingerprint": {}})
+    found = path.stat()
+    digest = hashlib.sha256(b"red").hexdigest()[:16]
+    cell.append_media([Read(str(path), digest, found.st_size, found.st_mtime_ns)])
+    cell.append([record("1")])
+    return path
+
+
+def test_another_picture_in_the_place_of_one_that_was_answered_is_refused_by_name(cell, shown):
+    shown.write_bytes(b"blu")
+    os.utime(shown, ns=(1, 1))
+    with pytest.raises(UserError, match=r"cannot go on, because files .* have changed, or are gone: .*图 1\.png\."):
+        cell.begin({"fingerprint": {}})
+    shown.unlink()
+    with pytest.raises(UserError, match=r"图 1\.png"):
+        cell.begin({"fingerprint": {}})
+
+
+def test_a_picture_that_was_copied_or_touched_is_the_same_picture(cell, shown):
+    os.utime(shown, ns=(1, 1))
+    cell.begin({"fingerprint": {}})
+
+
+def test_a_cell_that_was_given_up_drops_its_failures_and_takes_another_fingerprint_where_nothing_is_left(cell):
+    cell.begin({"fingerprint": {"adapter": "a"}})
+    failed = Record("1", "c", error="torn")
+    cell.append([failed])
+    cell.append_vectors("image", ["1"], np.full((1, 3), np.nan), {"1": "torn"})
+    cell.fail("failed", "20 of 20 failed", again=True)
+    cell.begin({"fingerprint": {"adapter": "b"}})
+    assert cell.info() == {"fingerprint": {"adapter": "b"}}
+    assert list(cell.records()) == []
+    cell.append([failed, record("2")])
+    cell.fail("failed", "20 of 20 failed", again=True)
+    cell.begin({"fingerprint": {"adapter": "b"}})
+    assert [r.id for r in cell.records()] == ["2"]
 
 
 def test_vectors_come_back_and_are_cut_to_whole_batches(cell):

@@ -8,7 +8,7 @@ asked for again. `LazySequence` is what all of them share.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar, overload, runtime_checkable
@@ -168,3 +168,28 @@ def _form(samples: Sequence[Sample]) -> Form:
 
 def _length(sample: Sample) -> int:
     return len(sample.question) + sum(map(len, sample.choices))
+
+
+def connected(marks: Iterable[Iterable[Hashable]]) -> list[int]:
+    """For each item the number of the first item that it is connected with: through a mark that both have, or through
+    others. An item without a mark is by itself.
+
+    >>> connected([["a"], ["b"], ["c"], ["b", "d"], ["d", "a"], []])
+    [0, 0, 2, 0, 0, 5]
+    """
+    first: list[int] = []
+    holder: dict[Hashable, int] = {}
+    for number, own in enumerate(marks):
+        first.append(number)
+        for mark in own:
+            a, b = _root(first, holder.setdefault(mark, number)), _root(first, number)
+            first[max(a, b)] = min(a, b)
+    return [_root(first, number) for number in range(len(first))]
+
+
+def _root(first: list[int], number: int) -> int:
+    """The end of the chain that begins at `number`; the chain is halved on the way."""
+    while first[number] != number:
+        first[number] = first[first[number]]
+        number = first[number]
+    return number

@@ -78,6 +78,8 @@ class Sample:
     """Samples of one group count once, and are right only if all of them are; empty for a sample by itself."""
     content: str = ""
     """Where an ablation has changed the words: the `text_digest` of the sample as it was."""
+    positives: str = ""
+    """Retrieval: what all samples have in common whose images and texts fit one another; empty: by content alone."""
     fault: str = ""
     """Why it cannot be asked about: its row is broken. It is recorded as failed, and the others go on."""
 

@@ -54,6 +54,11 @@ class Task(ABC):
     def check(self, dataset: Dataset) -> None:  # noqa: B027 - a task whose headlines need nothing has nothing to check
         """Raise UserError, with the reason alone, where the data set's own headline cannot be computed from it."""
 
+    def clustered(self, dataset: Dataset) -> Dataset:
+        """The data set with the clusters that the task sees in it, of which neither a draw nor a shuffling ablation
+        takes a part alone. The data set's own, unless the task knows of more that samples share."""
+        return dataset
+
     @abstractmethod
     def request(self, sample: Sample, route: Route, dataset: Dataset, prompt: PromptSpec) -> Request:
         """What the model is asked about one sample. On the route `embed`: what is embedded as the query."""
@@ -107,10 +112,10 @@ class Gallery:
     images: Mapping[str, Request]
     """What is embedded of each image, by the image's id."""
     texts: Mapping[str, Request]
-    text_image: Mapping[str, str]
-    """The image that each text belongs to, by the text's id."""
+    pairs: np.ndarray
+    """Int64 [k, 2]: which image and which text belong together, by their places among `images` and `texts`."""
     clusters: Mapping[str, str] = field(default_factory=dict)
-    """The cluster of each image, by the image's id."""
+    """The cluster of each image, by the image's id; all images that a text belongs to are in one."""
 
 
 class GalleryTask(Task):

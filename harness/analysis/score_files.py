@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +23,7 @@ from harness.analysis.scoring import ScoredCell, score
 from harness.config.compose import compose
 from harness.config.specs import CaptioningSpec
 from harness.data.references import Labels, Options
+from harness.dataset import connected
 from harness.errors import UserError, counted, nearest
 from harness.metrics.classification import map_to_label
 from harness.metrics.ranking import rank_both
@@ -50,6 +51,7 @@ def score_files(
     metrics: Sequence[str] = (),
     language: Literal["en", "zh"] = "en",
     config_dir: Path | None = None,
+    similarity: Literal["cosine", "dot"] = "cosine",
 ) -> dict[str, Any]:
     """{"task", "n", "metrics": {name: {"value", "low", "high", "definition"}}}; what is undefined is None.
 
@@ -57,8 +59,9 @@ def score_files(
     "prediction", "scores"?: {label: number}}, where a null prediction is a failed sample and counts as wrong, and
     references {"id", "references": [...], "cluster"?, "category"?, "choices"?: [...]}. Retrieval reads .npz: `image`
     [n, d], `text` [m, d], `text_image` [m] or `positives` [k, 2], and `cluster` [n] if there are clusters; a second
-    file may hold what the first lacks. Where `metrics` are named, only these are computed. With categories, "slices"
-    has the headline of each. Raises UserError for everything that is wrong with the files or the names.
+    file may hold what the first lacks. It ranks by cosine, or by the dot product of the rows as they are, and the
+    result says which by the key "similarity". Where `metrics` are named, only these are computed. With categories,
+    "slices" has the headline of each. Raises UserError for everything that is wrong with the files or the names.
     """
     found = _task(task, metrics, config_dir)
     for name in metrics:
@@ -66,7 +69,8 @@ def score_files(
             raise UserError(f"The task {task} has no metric '{name}'. {nearest(name, found.metrics)}")
     note, labels = "", ()
     if isinstance(found, GalleryTask):
-        records, note = _retrieval(predictions, references)
+        records = _retrieval(predictions, references, similarity)
+        note = f"compared by {_SIMILARITY[similarity]}"
     else:
         if references is None:
             raise UserError(f"The task {task} needs --references FILE.")
@@ -80,7 +84,8 @@ def score_files(
             needs = _NEEDS.get(missing[0], "scores")
             raise UserError(f"These files do not have what {missing[0]} needs ({needs}).")
         cell = replace(cell, scored=[s for s in cell.scored if s.metric.name in metrics])
-    return _result(task, cell, note)
+    result = _result(task, cell, note)
+    return result | {"similarity": similarity} if isinstance(found, GalleryTask) else result
 
 
 def _task(name: str, metrics: Sequence[str], config_dir: Path | None) -> Task:
@@ -290,8 +295,11 @@ def _is_number(x: Any) -> bool:
 # Retrieval ------------------------------------------------------------------------------------------------------------
 
 
-def _retrieval(file: Path, second: Path | None) -> tuple[list[Record], str]:
-    """A record for each query (images first, then texts), and a note for the reader or ""."""
+_SIMILARITY = {"cosine": "cosine", "dot": "the dot product of the rows as they are"}
+
+
+def _retrieval(file: Path, second: Path | None, similarity: str) -> list[Record]:
+    """A record for each query, images first, then texts."""
     arrays = _arrays(file) | (_arrays(second) if second is not None else {})
     images, texts = _vectors(arrays, "image", file), _vectors(arrays, "text", file)
     if images.shape[1] != texts.shape[1]:
@@ -312,18 +320,29 @@ def _retrieval(file: Path, second: Path | None) -> tuple[list[Record], str]:
     if len(cluster) != n:
         sizes = f"{counted(len(cluster), 'entry', 'entries')} for {counted(n, 'image')}"
         raise UserError(f"{file}: cluster has {sizes}.")
-    own = [f"text {j}" for j in range(m)]  # a text that belongs to no image is a cluster of its own
-    for i, j in pairs[::-1].tolist():  # of several images, the first one gives its cluster
-        own[j] = cluster[i]
+    if similarity == "cosine":
+        images, texts = (_of_length_one(rows, name, file) for rows, name in ((images, "image"), (texts, "text")))
+    marks: list[list[Hashable]] = [[name, i] for i, name in enumerate(cluster)] + [[] for _ in range(m)]
+    for i, j in pairs.tolist():
+        marks[n + j].append(i)
+    own = [cluster[first] if first < n else f"text {first - n}" for first in connected(marks)]
     forward, backward = rank_both(images, texts, pairs)
     queries = [{"direction": "i2t", **forward.row(i)} for i in range(n)]
     queries += [{"direction": "t2i", **backward.row(j)} for j in range(m)]
-    lengths = np.concatenate([np.linalg.norm(images, axis=1), np.linalg.norm(texts, axis=1)])
-    unit = np.allclose(lengths, 1, atol=0.01)
-    note = "" if unit else "the rows are not of length 1; they are ranked by their dot products as they are"
     names = [f"i2t:{i}" for i in range(n)] + [f"t2i:{j}" for j in range(m)]
-    rows = zip(names, cluster + own, queries, strict=True)
-    return [Record(id=name, cluster=c, retrieval=query) for name, c, query in rows], note
+    rows = zip(names, own, queries, strict=True)
+    return [Record(id=name, cluster=c, retrieval=query) for name, c, query in rows]
+
+
+def _of_length_one(rows: np.ndarray, name: str, file: Path) -> np.ndarray:
+    """The rows [n, d] divided by their lengths; raises UserError for one of zeros, which has no direction."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    if not lengths.all():
+        raise UserError(
+            f"{file}: '{name}' row {int(np.argmin(lengths))} is all zeros, which have no cosine with anything. "
+            "Leave it out, or say --similarity dot."
+        )
+    return (rows / lengths).astype(np.float32)
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

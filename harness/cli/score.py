@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--metric", nargs="+", action="extend", default=[], metavar="NAME", help="only these")
     parser.add_argument("--language", choices=("en", "zh"), default="en", help="how texts are tokenised")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with tasks of your own")
+    parser.add_argument("--similarity", choices=("cosine", "dot"), default="cosine", help="how retrieval compares")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=score)
 
@@ -36,6 +37,7 @@ def score(arguments: argparse.Namespace) -> int:
         metrics=arguments.metric,
         language=arguments.language,
         config_dir=arguments.config_dir,
+        similarity=arguments.similarity,
     )
     print(json.dumps(found, ensure_ascii=False, indent=1) if arguments.json else render(found))
     return 0

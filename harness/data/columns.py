@@ -192,6 +192,7 @@ class _Mapped(LazySequence[Sample]):
         self.group_column = group
         _check(name, table, [*needed, *spec.slices.values()], "columns")
         _check(name, table, [group] if group else [], "group")
+        _check(name, table, [spec.positives] if spec.positives else [], "positives")
         self.kept, self.rotations = array("q"), array("H")
         self.choice_counts, self.reference_counts = array("H"), array("H")
         self.prior: dict[str, tuple[str, ...]] = {}
@@ -393,6 +394,7 @@ class _Mapped(LazySequence[Sample]):
             order=() if order == sorted(order) else tuple(order),
             right=right,
             group=self._group(number, row),
+            positives=" ".join(filter(None, self._read_cells(self.spec.positives, row))) if self.spec.positives else "",
         )
 
     def _broken(self, index: int, error: Exception) -> Sample:

@@ -113,7 +113,8 @@ def rank_both(images: np.ndarray, texts: np.ndarray, pairs: np.ndarray, top: int
     """
     a, failed_a = _finite(images)
     b, failed_b = _finite(texts)
-    pairs = np.unique(np.asarray(pairs, dtype=np.int64).reshape(-1, 2), axis=0)
+    pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    pairs = np.stack(np.divmod(np.unique(pairs[:, 0] * len(b) + pairs[:, 1]), max(1, len(b))), axis=1)
     score = _dots(a, b, pairs[:, 0], pairs[:, 1])
     score[failed_a[pairs[:, 0]] | failed_b[pairs[:, 1]]] = -np.inf
     hair = np.float64(_HAIR * max(_largest(a) * _largest(b), 1e-30))
@@ -260,7 +261,7 @@ def _count_columns(block: np.ndarray, start: int, side: _Side, hair: float, a: n
     mine = (side.item >= start) & (side.item < start + len(block))
     row, column = side.item[mine] - start, side.query[mine]  # where positives stand in this block
     count = np.diff(side.start)
-    for level in range(int(count.max(initial=0))):
+    for level in range(min(DEPTH, int(count.max(initial=0)))):  # as far as anything is within DEPTH
         columns = np.flatnonzero(count > level)
         entry = side.start[columns] + level
         if level:  # where DEPTH others are ahead of the positive before, this one is of no interest

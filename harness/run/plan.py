@@ -170,6 +170,8 @@ def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
         for language in run.datasets[name].languages:
             whole = data.load(name, run.datasets[name], task, language, data_dir=run.data_dir)
             whole = replace(whole, metric=_headline(tasks, task, whole, run.datasets[name]))
+            if run.limit is not None or any(ablation.startswith("shuffled-") for ablation in run.ablate):
+                whole = tasks[task].clustered(whole)
             for ablation in run.ablate:
                 if applies(whole, ablation):
                     unused.discard(ablation)

@@ -23,7 +23,7 @@ from harness.run.cell_runner import CellRunner
 from harness.run.faults import PAUSES, DeviceLost, describe, may_pass
 from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Shrunk, Timed
 from harness.targets import load_class
-from harness.task import make_task
+from harness.task import Task, make_task
 
 
 def run(job: Job, stopping: Callable[[], bool] = lambda: False, adapter: Adapter | None = None) -> Iterator[Event]:
@@ -85,16 +85,18 @@ def _load(job: Job, clock: Clock, adapter: Adapter | None) -> tuple[Adapter, flo
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def open_dataset(cell: CellJob, task_name: str, data_dir: str | None) -> Dataset:
+def open_dataset(cell: CellJob, task: Task, data_dir: str | None) -> Dataset:
     """The cell's samples after its ablation: the data set's, or those of it that were drawn."""
-    dataset = data.load(cell.dataset_name, cell.dataset, task_name, cell.language, data_dir=data_dir)
+    dataset = data.load(cell.dataset_name, cell.dataset, task.name, cell.language, data_dir=data_dir)
+    if cell.ablate.startswith("shuffled-"):
+        dataset = task.clustered(dataset)
     dataset = ablated(dataset, cell.ablate, cell.seed)
     return dataset if cell.indices is None else dataset.take(cell.indices)
 
 
 def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> CellRunner:
     task = make_task(cell.task._target_, cell.task)
-    dataset = open_dataset(cell, task.name, job.data_dir)
+    dataset = open_dataset(cell, task, job.data_dir)
     return CellRunner(adapter, clock, job=job, cell=cell, task=task, dataset=dataset)
 
 

@@ -122,7 +122,30 @@ def test_retrieval_reads_vectors(tmp_path):
     np.savez(file, image=eye * 3, text=np.repeat(eye, 2, axis=0))
     result = score_files("retrieval", file, other)
     assert result["metrics"]["i2t_recall@1"]["value"] == 1.0
-    assert "not of length 1" in result["note"]
+
+
+def test_retrieval_compares_by_cosine_unless_told_otherwise_and_says_which(tmp_path):
+    # Image 0 points where text 0 does; text 1 is ten times as long, which a cosine does not see.
+    image = np.array([[1.0, 0.1], [0.0, 1.0]])
+    text = np.array([[1.0, 0.0], [10.0, 10.0]])
+    file = tmp_path / "vectors.npz"
+    np.savez(file, image=image, text=text, text_image=np.arange(2))
+    cosine, dot = score_files("retrieval", file), score_files("retrieval", file, similarity="dot")
+    assert (cosine["similarity"], cosine["metrics"]["i2t_recall@1"]["value"]) == ("cosine", 1.0)
+    assert (dot["similarity"], dot["metrics"]["i2t_recall@1"]["value"]) == ("dot", 0.5)
+    assert "Note: compared by cosine" in render(cosine)
+    assert "Note: compared by the dot product of the rows as they are" in render(dot)
+    np.savez(file, image=image, text=text * [[1.0], [0.0]], text_image=np.arange(2))
+    with pytest.raises(UserError, match=r"vectors\.npz: 'text' row 1 is all zeros"):
+        score_files("retrieval", file)
+    assert score_files("retrieval", file, similarity="dot")["n"] == 4
+
+
+def test_images_that_share_a_text_are_one_cluster(tmp_path):
+    pairs = np.array([[0, 0], [1, 0], [2, 1], [3, 2]])
+    np.savez(tmp_path / "v.npz", image=np.eye(5), text=np.eye(4, 5), positives=pairs)
+    # {images 0 and 1, text 0}, {image 2, text 1}, {image 3, text 2}, image 4 and text 3 alone
+    assert score_files("retrieval", tmp_path / "v.npz")["clusters"] == 5
 
 
 @pytest.mark.parametrize(

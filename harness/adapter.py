@@ -55,6 +55,12 @@ class Adapter:
         """
         return requests
 
+    def text_cut(self, inputs: Any) -> Sequence[bool]:
+        """For each request of what `prepare` returned, whether the model will see less than all of its text (choices to
+        rank included), as its context is too short. Asked outside of what is timed; nothing means that none is cut.
+        """
+        return ()
+
 
 @runtime_checkable
 class Embeds(Protocol):

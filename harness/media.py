@@ -50,8 +50,9 @@ LOSSLESS_SIDE = 128
 """Thumbnails up to this many pixels along the longer side are kept as PNG, because JPEG would smear them."""
 
 
-class _Memory:
-    """Decoded media. When they take over `room` bytes, those used longest ago are dropped. Threads may share it."""
+class Memory:
+    """What was made before, by key. When it takes over `room` bytes, what was used longest ago is dropped. Threads may
+    share it."""
 
     def __init__(self, room: int) -> None:
         self.room, self.taken = room, 0
@@ -65,16 +66,16 @@ class _Memory:
             self._kept.move_to_end(key)
             return self._kept[key][0]
 
-    def put(self, key: Any, decoded: Any, size: int) -> None:
+    def put(self, key: Any, made: Any, size: int) -> None:
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = decoded, size
+                self._kept[key] = made, size
                 self.taken += size
             while self.taken > self.room:
                 self.taken -= self._kept.popitem(last=False)[1][1]
 
 
-_memory: _Memory | None = None
+_memory: Memory | None = None
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def remembered(room: int = REMEMBERED) -> Iterator[None]:
     A latency pass does not use it: whoever asks a model waits for the decoding too.
     """
     global _memory
-    _memory = _Memory(room)
+    _memory = Memory(room)
     try:
         yield
     finally:

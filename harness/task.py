@@ -82,7 +82,8 @@ class Task(ABC):
             record.answer, record.tokens_out = answer.text, answer.tokens_out
         else:
             record.scores = tuple(round(float(score), 6) for score in answer)
-            record.answer = self.choices(sample, dataset)[int(answer.argmax())]
+            record.chosen = int(answer.argmax())
+            record.answer = self.choices(sample, dataset)[record.chosen]
         return record
 
     def prior(self, dataset: Dataset) -> Iterator[Record]:

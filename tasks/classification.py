@@ -7,6 +7,7 @@ evaluation. A generated answer is mapped to a label; one that maps to none count
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from harness.metrics import Scored, averaged
 from harness.metrics.classification import classification_scores, map_to_label
 from harness.records import Language, Record, Request, Route, Sample
 from harness.task import Scoring, Task
+
+
+@lru_cache(16)
+def _worded(wordings: tuple[str, ...], labels: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The texts of each label. All samples with the same labels are given the same object: there may be many texts."""
+    return tuple(tuple(wording.format(label=label) for wording in wordings) for label in labels)
 
 
 class Classification(Task):
@@ -40,9 +47,7 @@ class Classification(Task):
     def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:
         heard = all(medium.kind == "audio" for medium in sample.media)
         wordings = (prompt.audio_labels if heard else prompt.image_labels)[sample.language]
-        return tuple(
-            tuple(wording.format(label=label) for wording in wordings) for label in self.choices(sample, dataset)
-        )
+        return _worded(tuple(wordings), self.choices(sample, dataset))
 
     def score(self, records: Sequence[Record], scoring: Scoring) -> list[Scored]:
         labels = scoring.labels

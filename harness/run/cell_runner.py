@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,10 @@ class Batch:
     parts: list[tuple[list[Request], Any]]
     """What is asked (to be embedded, nothing twice), in parts that memory allows, each with its inputs or with the
     error that preparing it raised."""
+    cut: set[Request]
+    """The requests whose text the adapter cut."""
+    text_cut: list[bool] = field(default_factory=list)
+    """For each item whether the model saw less than all of its text; filled in when the batch is answered."""
 
 
 class CellRunner:
@@ -75,6 +79,8 @@ class CellRunner:
         """What the driver has been told of the media: it need not be told again and again."""
         self._trial = self.first
         """`first` with what is known of the batch in hand: halving it ends when that is hopeless."""
+        self.cut: set[Request] = set()
+        """Those of the batch in hand whose text was cut."""
         self.choices: ChoiceVectors | None = None
         if self.items.chooses:
             self.choices = ChoiceVectors(
@@ -82,7 +88,8 @@ class CellRunner:
                 dataset,
                 job.prompt,
                 cell.language,
-                ask=lambda requests: self._ask(requests, self._inputs(requests)),
+                ask=lambda requests: self._ask(requests, self._inputs(requests, self.cut)),
+                was_cut=lambda request: request in self.cut,
                 batch_size=cell.batch_size,
                 scale=float(getattr(adapter, "logit_scale", 1.0)),
             )
@@ -116,7 +123,8 @@ class CellRunner:
         found = reads([*media, *(medium for sample in batch.samples for medium in sample.media)])
         n = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, NotAsked)), len(outcomes))
         extent = (batch.extent[0], batch.extent[0] + n)
-        event = self.items.event(self.cell.key, extent, batch.samples[:n], outcomes[:n], seconds)
+        cut = batch.text_cut[:n]
+        event = self.items.event(self.cell.key, extent, batch.samples[:n], outcomes[:n], cut, seconds)
         if isinstance(event, Answered):
             known = {read.key: read.sha256 for read in found}
             for sample, record in zip(batch.samples, event.records, strict=False):
@@ -134,28 +142,38 @@ class CellRunner:
         if self.cell.route == "embed":
             asked = list(dict.fromkeys(asked))
         parts = [asked[i : i + self.max_batch] for i in range(0, len(asked), self.max_batch)]
-        return Batch(extent, samples, requests, [(part, self._inputs(part)) for part in parts])
+        cut: set[Request] = set()
+        return Batch(extent, samples, requests, [(part, self._inputs(part, cut)) for part in parts], cut)
 
     def _answers(self, batch: Batch) -> list[Outcome]:
         """One outcome for each item."""
         self._trial = copy.copy(self.first)
+        self.cut = batch.cut
         outcomes = [outcome for part in batch.parts for outcome in self._ask(*part)]
         answers = iter(outcomes)
         if self.cell.route == "embed":
             found = dict(zip((request for part, _ in batch.parts for request in part), outcomes, strict=True))
             answers = (found[request] for request in batch.requests if isinstance(request, Request))
         outcomes = [next(answers) if isinstance(request, Request) else request for request in batch.requests]
+        cut = [isinstance(request, Request) and request in batch.cut for request in batch.requests]
         if self.choices is not None:
-            outcomes = self.choices.scores(batch.samples, outcomes)
+            outcomes, of_choices = self.choices.scores(batch.samples, outcomes)
+            cut = [a or b for a, b in zip(cut, of_choices, strict=True)]
+        batch.text_cut[:] = cut
         for request, outcome in zip(batch.requests, outcomes, strict=True):
             if isinstance(request, Request):  # else the row is at fault
                 self.first.note(outcome)
         return outcomes
 
-    def _inputs(self, requests: list[Request]) -> Any:
+    def _inputs(self, requests: list[Request], cut: set[Request] | None = None) -> Any:
+        """What the adapter prepares, or the error that it raises. The requests whose text it cut are added to `cut`,
+        which a timing has no use for."""
         try:
             with self.clock.phase("preprocess"):
-                return self.adapter.prepare(requests, self.cell.route)
+                inputs = self.adapter.prepare(requests, self.cell.route)
+            if cut is not None and (flags := self.adapter.text_cut(inputs)):
+                cut.update(request for request, flag in zip(requests, flags, strict=True) if flag)
+            return inputs
         except Exception as error:
             return error
 
@@ -168,7 +186,7 @@ class CellRunner:
                 break
             time.sleep(pause)
             part = [requests[i] for i in again]
-            fresh = self._attempt(part, self._inputs(part), patient=pause != PAUSES[-1])
+            fresh = self._attempt(part, self._inputs(part, self.cut), patient=pause != PAUSES[-1])
             for i, outcome in zip(again, fresh, strict=True):
                 outcomes[i] = outcome
         return outcomes
@@ -204,7 +222,7 @@ class CellRunner:
         return [
             outcome
             for part in (requests[:half], requests[half:])
-            for outcome in self._attempt(part, self._inputs(part), patient)
+            for outcome in self._attempt(part, self._inputs(part, self.cut), patient)
         ]
 
     def _call(self, requests: list[Request], inputs: Any) -> list[Outcome]:
@@ -261,9 +279,9 @@ class CellRunner:
             with self.clock.phase("device"):
                 outcomes = list(self.answer(inputs))
                 if self.choices is not None:
-                    outcomes = self.choices.scores(samples, outcomes)
+                    outcomes, _ = self.choices.scores(samples, outcomes, timed=True)
             with self.clock.phase("postprocess"):
-                caught(self.items.event, self.cell.key, extent, samples, outcomes, 0.0)
+                caught(self.items.event, self.cell.key, extent, samples, outcomes, (), 0.0)
         except Exception as error:
             if device_lost(error):
                 raise DeviceLost(describe(error)) from error

@@ -60,9 +60,16 @@ class Items(ABC):
 
     @abstractmethod
     def event(
-        self, key: str, extent: Extent, samples: Sequence[Sample], outcomes: Sequence[Outcome], seconds: float
+        self,
+        key: str,
+        extent: Extent,
+        samples: Sequence[Sample],
+        outcomes: Sequence[Outcome],
+        text_cut: Sequence[bool],
+        seconds: float,
     ) -> Answered | Embedded:
-        """The outcomes of the items in an extent as the driver wants them. `key` is the cell's."""
+        """The outcomes of the items in an extent as the driver wants them. `key` is the cell's, and `text_cut` says of
+        each item whether its text was cut (nothing: of none)."""
 
     @abstractmethod
     def timed_units(self) -> list[TimedUnit]:
@@ -111,9 +118,18 @@ class SampleItems(Items):
             raise SampleError(f"The request cannot be made: {describe(error)}") from error
 
     def event(
-        self, key: str, extent: Extent, samples: Sequence[Sample], outcomes: Sequence[Outcome], seconds: float
+        self,
+        key: str,
+        extent: Extent,
+        samples: Sequence[Sample],
+        outcomes: Sequence[Outcome],
+        text_cut: Sequence[bool],
+        seconds: float,
     ) -> Answered:
-        return Answered(key, [self._record(*pair) for pair in zip(samples, outcomes, strict=True)], seconds)
+        records = [self._record(*pair) for pair in zip(samples, outcomes, strict=True)]
+        for record, cut in zip(records, text_cut, strict=False):
+            record.text_cut = cut and record.error is None
+        return Answered(key, records, seconds)
 
     def _record(self, sample: Sample, outcome: Answer | np.ndarray | Exception) -> Record:
         made = outcome if isinstance(outcome, Exception) else caught(self.task.record, sample, outcome, self.dataset)
@@ -176,7 +192,13 @@ class GalleryItems(Items):
         return [request for _, request in self._named[slice(*extent)]]
 
     def event(
-        self, key: str, extent: Extent, samples: Sequence[Sample], outcomes: Sequence[Outcome], seconds: float
+        self,
+        key: str,
+        extent: Extent,
+        samples: Sequence[Sample],
+        outcomes: Sequence[Outcome],
+        text_cut: Sequence[bool],
+        seconds: float,
     ) -> Embedded:
         ids = [name for name, _ in self._named[slice(*extent)]]
         self._width = next((len(row) for row in outcomes if not isinstance(row, Exception)), self._width)
@@ -187,7 +209,8 @@ class GalleryItems(Items):
                 errors[ids[i]] = describe(outcome)
             else:
                 rows[i] = outcome
-        return Embedded(cell=key, side=self._side(extent[0]), ids=ids, rows=rows, errors=errors, seconds=seconds)
+        cut = frozenset(name for name, flag in zip(ids, text_cut, strict=False) if flag)
+        return Embedded(key, self._side(extent[0]), ids, rows, errors, seconds, cut)
 
     def timed_units(self) -> list[TimedUnit]:
         images = self.sides[0]
@@ -222,7 +245,7 @@ class GalleryItems(Items):
             store.append_vectors(side, [name], np.full((1, rows.shape[1]), np.nan), {name: reason})
         self._early = []
         self._width = rows.shape[1]
-        store.append_vectors(event.side, event.ids, rows, errors)
+        store.append_vectors(event.side, event.ids, rows, errors, event.cut)
 
     def lost(self, key: str, item: int, reason: str) -> Embedded:
         name, _ = self._named[item]
@@ -235,13 +258,15 @@ class GalleryItems(Items):
         if (len(images[0]), len(texts[0])) != self.sides:
             return self._early[0][2] if self._early else "no vector came back"
         records = self.task.rank(self.gallery, images[1], texts[1])
-        errors = images[2] | texts[2]
+        errors, cut = images[2] | texts[2], store.cut_texts()
         known = {entry["media"]: entry["sha256"] for entry in store.media()}
         for record in records:
             query = record.retrieval or {}
             shown = () if query.get("direction") == "t2i" else record.media
             record.content = "-".join([text_digest(record.question), *(known.get(key, "?") for key in shown)])
-            record.error = errors.get(record.id.partition(":")[2])
+            name = record.id.partition(":")[2]
+            record.error = errors.get(name)
+            record.text_cut = query.get("direction") == "t2i" and name in cut and record.error is None
         store.write_records(records)
         return ""
 

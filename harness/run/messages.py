@@ -6,6 +6,7 @@ job runs. Events are small frozen dataclasses; a cell is named by its key, which
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,6 +102,8 @@ class Embedded:
     rows: np.ndarray
     errors: dict[str, str]
     seconds: float
+    cut: Collection[str] = ()
+    """The ids of the texts that were cut at the model's context."""
     reads: list[Read] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -225,8 +225,11 @@ class CellStore:
                 changed[entry["media"]] = None
         return list(changed)
 
-    def append_vectors(self, side: str, ids: Sequence[str], rows: np.ndarray, errors: dict[str, str]) -> None:
-        """Append float32 rows to embeddings/<side>.f32, and ids and checksums to the index beside it."""
+    def append_vectors(
+        self, side: str, ids: Sequence[str], rows: np.ndarray, errors: dict[str, str], cut: Collection[str] = ()
+    ) -> None:
+        """Append float32 rows to embeddings/<side>.f32, and ids and checksums to the index beside it, which also says
+        what failed and which texts were cut."""
         folder = self.folder / "embeddings"
         folder.mkdir(parents=True, exist_ok=True)
         rows = np.ascontiguousarray(rows, dtype="<f4")
@@ -235,6 +238,7 @@ class CellStore:
             for name, row in zip(ids, rows, strict=True):
                 entry = {"id": name, "width": len(row), "crc32": zlib.crc32(row.tobytes())}
                 entry |= {"error": errors[name]} if name in errors else {}
+                entry |= {"cut": True} if name in cut else {}
                 index.write(json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n")
             self._sync(vectors, index)
 
@@ -258,6 +262,12 @@ class CellStore:
             if "error" in entry:
                 errors[entry["id"]] = entry["error"]
         return ids, raw[: len(ids) * width].reshape(len(ids), width), errors
+
+    def cut_texts(self) -> set[str]:
+        """The ids of the texts that were cut at the model's context, when all vectors are there."""
+        index = self.folder / "embeddings" / "text.jsonl"
+        entries = map(json.loads, index.read_bytes().splitlines()) if index.exists() else ()
+        return {entry["id"] for entry in entries if entry.get("cut")}
 
     def keep_vectors(self, side: str, n: int) -> None:
         """Cut a side back to its first n vectors."""

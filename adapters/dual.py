@@ -31,6 +31,8 @@ class Inputs:
     """How many requests there are."""
     kinds: dict[Modality, tuple[list[int], Any]]
     """For each kind of part, the rows of the requests that have it, and the tensors of `host_inputs`."""
+    texts: list[str]
+    """The parts that are text, in order."""
 
 
 class DualEncoder(Adapter):
@@ -42,6 +44,10 @@ class DualEncoder(Adapter):
     @abstractmethod
     def host_inputs(self, kind: Modality, parts: Sequence[Any]) -> Any:
         """Tensors for `parts` (str or Media) of one kind, on the host."""
+
+    @abstractmethod
+    def longer_than_context(self, texts: Sequence[str], inputs: Any) -> Sequence[bool]:
+        """For each text whether `host_inputs` cut it, when it made these tensors of them all."""
 
     @abstractmethod
     def features(self, kind: Modality, inputs: Any) -> torch.Tensor:
@@ -65,7 +71,17 @@ class DualEncoder(Adapter):
         kinds: dict[Modality, tuple[list[int], Any]] = {}
         for kind, members in grouped.items():
             kinds[kind] = [row for row, _ in members], self.host_inputs(kind, [part for _, part in members])
-        return Inputs(len(requests), kinds)
+        return Inputs(len(requests), kinds, [part for _, part in grouped["text"]])
+
+    def text_cut(self, inputs: Inputs) -> Sequence[bool]:
+        """Whether the text of each request is longer than the context."""
+        if not inputs.texts:
+            return ()
+        rows, tensors = inputs.kinds["text"]
+        cut = [False] * inputs.n
+        for row, flag in zip(rows, self.longer_than_context(inputs.texts, tensors), strict=True):
+            cut[row] = flag
+        return cut
 
     def embed(self, inputs: Inputs) -> np.ndarray:
         """Embeddings float32 [n, d]; each row is normalised to length one in float32, whatever the model's dtype."""
@@ -80,3 +96,26 @@ class DualEncoder(Adapter):
         for rows, features in found:
             vectors[rows] = features.cpu().numpy()
         return vectors
+
+
+def longer_texts(
+    tokenizer: Any, texts: Sequence[str], ids: torch.Tensor, context: int | None, padding: bool | str
+) -> list[bool]:
+    """For each text whether a tokenizer of transformers cut it at the context to make `ids` int64 [n, length] of them.
+
+    Only texts that fill the context (all but two places of it, as padding may look like the marks at a text's end) are
+    tokenised again, and with the same settings, which a tokenizer keeps for all threads: it tells what it left over.
+    """
+    found = [False] * len(texts)
+    if context is None or ids.shape[1] < context:
+        return found
+    full = ((ids != tokenizer.pad_token_id).sum(dim=1) >= context - 2).nonzero()[:, 0].tolist()
+    if full:
+        some = [texts[i] for i in full]
+        made = tokenizer(some, padding=padding, truncation=True, max_length=context)
+        for number, i in enumerate(full):
+            if made.encodings is not None:
+                found[i] = bool(made.encodings[number].overflowing)
+            else:  # a tokenizer that is written in Python
+                found[i] = len(tokenizer(some[number], verbose=False).input_ids) > context
+    return found

@@ -15,7 +15,7 @@ from harness.config.specs import MISSING, ModelSpec
 from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
 
-from .dual import DualEncoder, Inputs
+from .dual import DualEncoder, Inputs, longer_texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +108,19 @@ class OpenClip(DualEncoder):
             inputs = torch.stack(pixels).to(self.dtype)
         return inputs.pin_memory() if self.device.type == "cuda" else inputs
 
+    def longer_than_context(self, texts: Sequence[str], inputs: torch.Tensor) -> list[bool]:
+        from open_clip.tokenizer import HFTokenizer
+
+        context, tokenizer = inputs.shape[1], self.tokenizer
+        if isinstance(tokenizer, HFTokenizer) and tokenizer.tokenizer_mode != "clips":
+            clean = [tokenizer.clean_fn(text) for text in texts]
+            return longer_texts(tokenizer.tokenizer, clean, inputs, context, "max_length")
+        # The others keep no settings: with room for one token more, a text that was cut has one more.
+        full = [i for i, length in enumerate((inputs != 0).sum(dim=1).tolist()) if length >= context - 2]
+        more = tokenizer([texts[i] for i in full], context_length=context + 1) if full else inputs[:0]
+        longer = {i: bool((row != 0).sum() > (inputs[i] != 0).sum()) for i, row in zip(full, more, strict=True)}
+        return [longer.get(i, False) for i in range(len(texts))]
+
     def features(self, kind: Modality, inputs: torch.Tensor) -> torch.Tensor:
         encode = self.model.encode_text if kind == "text" else self.model.encode_image
         return encode(inputs.to(self.device, non_blocking=True))
@@ -121,6 +134,8 @@ class Captions:
     """Float [n, 3, h, w]."""
     prompts: list[list[int]]
     """The token ids of each request's prompt, which the caption continues."""
+    cut: list[bool]
+    """Whether each prompt is longer than the context."""
     min_new_tokens: int
     max_new_tokens: int
 
@@ -138,9 +153,13 @@ class OpenClipCoCa(OpenClip):
                 raise SampleError(f"{self.spec.checkpoint} captions exactly one image at a time.")
         pixels = self.host_inputs("image", [request.media("image")[0] for request in requests])
         room = self.model.context_length - 1
-        prompts = [[self.tokenizer.sot_token_id, *self.tokenizer.encode(r.text)][:room] for r in requests]
+        whole = [[self.tokenizer.sot_token_id, *self.tokenizer.encode(request.text)] for request in requests]
+        prompts, cut = [prompt[:room] for prompt in whole], [len(prompt) > room for prompt in whole]
         least, most = min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests)
-        return Captions(pixels, prompts, least, most)
+        return Captions(pixels, prompts, cut, least, most)
+
+    def text_cut(self, inputs: Inputs | Captions) -> Sequence[bool]:
+        return inputs.cut if isinstance(inputs, Captions) else super().text_cut(inputs)
 
     def generate(self, inputs: Captions) -> list[Answer]:
         """Greedy captions, which end at the context's end at the latest. The decoder keeps no cache: each step runs the

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 class Prepared:
     """A batch of requests on the host. The tensors of a modality that none of them has stay None."""
 
-    n: int
-    """How many requests there are."""
+    requests: Sequence[Request]
     min_new_tokens: int
     max_new_tokens: int
     ids: Tensor | None = None
@@ -47,6 +46,11 @@ class Prepared:
     """Bool [n, t]: which frames are sound and not padding."""
     choices: list[Tensor] = field(default_factory=list)
     """For `rank`, the choices of each request: ids int64 [choices, tokens], each row ended and padded."""
+
+    @property
+    def n(self) -> int:
+        """How many requests there are."""
+        return len(self.requests)
 
     def pinned(self) -> Prepared:
         """Move the tensors to pinned memory, from which they reach a GPU while the host goes on."""
@@ -115,7 +119,7 @@ class FusionAdapter(Adapter):
         images = in_parallel(self._image, requests)
         clips = in_parallel(self._clip, requests)
         prepared = Prepared(
-            n=len(requests),
+            requests=requests,
             min_new_tokens=min(r.min_new_tokens for r in requests),
             max_new_tokens=max(r.max_new_tokens for r in requests),
         )
@@ -130,6 +134,19 @@ class FusionAdapter(Adapter):
         if route == "rank":
             prepared.choices = [processing.answers_to_ids(self.tokenizer, r.choices, self.config) for r in requests]
         return prepared.pinned() if self.device.type == "cuda" else prepared
+
+    def text_cut(self, inputs: Prepared) -> list[bool]:
+        """Whether the text of each request, or one of its choices, is longer than the model takes. Only what fills its
+        room is tokenised again."""
+        from .processing import longer
+
+        texts = inputs.ids_mask.sum(dim=1).tolist() if inputs.ids_mask is not None else [0] * inputs.n
+        choices = [ids.shape[1] for ids in inputs.choices] or [0] * inputs.n
+        return [
+            (text >= self.config.max_text or choice >= self.config.max_answer)
+            and longer(self.tokenizer, request.text, request.choices if choice else (), self.config)
+            for request, text, choice in zip(inputs.requests, texts, choices, strict=True)
+        ]
 
     def _image(self, request: Request) -> Tensor | None:
         from harness.media import open_image

@@ -34,6 +34,14 @@ def answers_to_ids(tokenizer: Tokenizer, texts: Sequence[str], config: FusionCon
     return pad([[*encoding.ids[: config.max_answer - 1], config.special[2]] for encoding in encoded], config)[0]
 
 
+def longer(tokenizer: Tokenizer, text: str, choices: Sequence[str], config: FusionConfig) -> bool:
+    """Whether a text, or one of the choices that are ranked behind it, is longer than what is taken of it above."""
+    answers = tokenizer.encode_batch(list(choices), add_special_tokens=False)
+    return len(tokenizer.encode(normalise(text)).ids) > config.max_text or any(
+        len(encoding.ids) >= config.max_answer for encoding in answers
+    )
+
+
 def pad(rows: Sequence[Sequence[int]], config: FusionConfig) -> tuple[Tensor, Tensor]:
     """Rows of ids padded on the right: int64 [b, n] with their mask bool [b, n]. There is at least one column."""
     ids = torch.full((len(rows), max(1, max(map(len, rows), default=1))), config.special[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.records import Modality
 
-from ..dual import DualEncoder
+from ..dual import DualEncoder, longer_texts
 from .base import Tensors, TransformersAdapter, context_length
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class TransformersDual(DualEncoder, TransformersAdapter):
 
         images = in_parallel(open_image, parts)
         return self.to_host(self.processor.image_processor(images=images, return_tensors="pt"))
+
+    def longer_than_context(self, texts: Sequence[str], inputs: Tensors) -> list[bool]:
+        return longer_texts(self.processor.tokenizer, texts, inputs["input_ids"], self.context, self.padding)
 
     def features(self, kind: Modality, inputs: Tensors) -> torch.Tensor:
         encode = getattr(self.model, f"get_{kind}_features")

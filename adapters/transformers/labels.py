@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.errors import SampleError
 from harness.records import Answer, Request, Route
 
+from ..dual import longer_texts
 from .base import Tensors, TransformersAdapter, context_length, one_image_each
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Questions:
     tensors: Tensors
     choices: list[list[int | None]]
     """For each choice of each request the index of its label, or None where the model has no such label."""
+    texts: list[str]
 
 
 class LabelAnswers(TransformersAdapter):
@@ -53,15 +55,19 @@ class LabelAnswers(TransformersAdapter):
             if not any(index is not None for index in known):
                 shown = ", ".join(request.choices[:5]) + (", …" if len(request.choices) > 5 else "")
                 raise SampleError(f"{self.spec.checkpoint} has none of the choices ({shown}) among its labels.")
+        texts = [request.text for request in requests]
         tensors = self.processor(
             images=images,
-            text=[r.text for r in requests],
+            text=texts,
             padding=True,
             truncation=True,
             max_length=self.context,
             return_tensors="pt",
         )
-        return Questions(self.to_host(tensors), choices)
+        return Questions(self.to_host(tensors), choices, texts)
+
+    def text_cut(self, inputs: Questions) -> list[bool]:
+        return longer_texts(self.processor.tokenizer, inputs.texts, inputs.tensors["input_ids"], self.context, True)
 
     def generate(self, inputs: Questions) -> list[Answer]:
         """The likeliest label of each request."""

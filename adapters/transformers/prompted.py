@@ -55,6 +55,8 @@ class Prompts:
     groups: list[Group]
     lengths: tuple[int, int]
     """The fewest and the most tokens of an answer."""
+    texts: list[str]
+    """The prompt of each request."""
 
 
 class Prompted(TransformersAdapter):
@@ -63,6 +65,8 @@ class Prompted(TransformersAdapter):
     needs = ("image",)
     unpadded = False
     """Whether the model attends to padding, so that only prompts of equal length may share a batch."""
+    room: int | None = None
+    """How many tokens of a prompt are taken; None: all of them."""
 
     def model_class(self, folder: Path, arguments: Mapping[str, Any]) -> Any:
         """The architecture that the checkpoint names: one family may caption or answer, and only this tells which."""
@@ -87,12 +91,23 @@ class Prompted(TransformersAdapter):
     def prepare(self, requests: Sequence[Request], route: Route) -> Prompts:
         """Decode, resize and tokenise; raises SampleError for a request without exactly one image."""
         images = one_image_each(requests, type(self.model).__name__)
+        texts = [request.text for request in requests]
         groups = []
         for rows in self._together(requests):
-            tensors = self.to_host(self.encode([images[i] for i in rows], [requests[i].text for i in rows]))
+            tensors = self.to_host(self.encode([images[i] for i in rows], [texts[i] for i in rows]))
             choices = [self._choices(requests[i]) for i in rows] if route == "rank" else []
             groups.append(Group(rows, tensors, choices))
-        return Prompts(len(requests), groups, answer_lengths(requests))
+        return Prompts(len(requests), groups, answer_lengths(requests), texts)
+
+    def text_cut(self, inputs: Prompts) -> list[bool]:
+        """Whether each prompt has more tokens than are taken; only those of full length are tokenised again."""
+        cut = [False] * inputs.n
+        for group in inputs.groups if self.room is not None else ():
+            lengths = group.tensors["attention_mask"].sum(dim=1).tolist()
+            for row, length in zip(group.rows, lengths, strict=True):
+                if length > self.room:  # with the marks that frame the prompt
+                    cut[row] = len(self.tokenizer(inputs.texts[row], add_special_tokens=False).input_ids) > self.room
+        return cut
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         """The model's inputs for images and prompts, padded to one length."""
@@ -178,6 +193,7 @@ class Git(PromptedDecoder):
                 "to 5.18 or later, or leave this model out."
             )
         super().load(device, clock)
+        self.room = _room(self, marks=1)
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         return _open_prompts(self, images, prompts, self.tokenizer.cls_token_id, [])
@@ -191,6 +207,7 @@ class Blip(Prompted):
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
         self.stop = self.model.config.text_config.sep_token_id
+        self.room = _room(self, marks=2)
 
     def encode(self, images: list[Any], prompts: list[str]) -> Mapping[str, Any]:
         start, end = self.tokenizer.cls_token_id, [self.tokenizer.sep_token_id]
@@ -207,13 +224,18 @@ def _decoder(model: Any) -> Any:
     return next((getattr(model, part) for part in parts if hasattr(model, part)), model)
 
 
+def _room(adapter: Prompted, marks: int) -> int | None:
+    """How many tokens of a prompt fit into the model's context beside the marks that frame it."""
+    context = context_length(adapter.tokenizer, adapter.model)
+    return None if context is None else context - marks
+
+
 def _open_prompts(
     adapter: Prompted, images: list[Any], prompts: list[str], start: int, end: list[int]
 ) -> dict[str, Any]:
-    """Pixels, and left-padded prompts between `start` and `end`, cut at the model's context."""
+    """Pixels, and left-padded prompts between `start` and `end`, cut where the adapter has no more room."""
     tokenizer = adapter.tokenizer
-    room = (context_length(tokenizer, adapter.model) or 10**6) - 1 - len(end)
-    ids = [[start, *tokenizer(p, add_special_tokens=False).input_ids[:room], *end] for p in prompts]
+    ids = [[start, *tokenizer(p, add_special_tokens=False).input_ids[: adapter.room], *end] for p in prompts]
     padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
     pixels = adapter.processor.image_processor(images=images, return_tensors="pt")
     return {**pixels, "input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -197,11 +198,40 @@ def test_a_dual_encoder_refuses_a_joint_embedding(family):
         adapter.prepare([Request((a_picture(0), "a picture"))], "embed")
 
 
+CUT = {"git", "blip", "blip_vqa", "vilt", "open_clip_coca"}
+"""The families that cut a prompt at their context; the others read all of it."""
+
+
+@families("embed", "rank", "generate")
+def test_a_text_longer_than_the_context_is_cut_off_and_counted(family, request):
+    description, adapter = family
+    for route in description.routes:
+        media = () if route == "embed" else (a_medium(description, 0),)
+        texts = ("what is it?", "word " * 500, "a", "word ! " * 500)
+        asked = [Request((*media, text), choices=("yes", "no"), max_new_tokens=2) for text in texts]
+        counted = route == "embed" or request.node.callspec.params["family"] in CUT
+        expected = [False, counted, False, counted]
+        inputs = adapter.prepare(asked, route)
+        assert list(adapter.text_cut(inputs) or [False] * 4) == expected
+        for one, cut in zip(asked, expected, strict=True):
+            assert list(adapter.text_cut(adapter.prepare([one], route)) or [False]) == [cut]
+        if route == "embed":
+            assert np.isfinite(adapter.embed(inputs)).all()
+
+
 @families("embed")
-def test_a_text_longer_than_the_context_is_cut_off(family):
-    _, adapter = family
-    vectors = adapter.embed(adapter.prepare([Request(("word " * 500,))], "embed"))
-    assert np.isfinite(vectors).all()
+def test_a_text_that_just_fits_is_not_counted_as_cut(family):
+    """A text that grows token by token is cut as soon as the model sees no more of it than of the one before."""
+    description, adapter = family
+    between = " " if "open_clip" in description.target else ""  # the others' tiny tokenizers read letter by letter
+    letters = ["abcdefghijklm"[i % 13] for i in range(98)]
+    inputs = adapter.prepare([Request((between.join(letters[:n]),)) for n in range(1, 98)], "embed")
+    tensors = inputs.kinds["text"][1]
+    ids = tensors["input_ids"] if isinstance(tensors, dict) else tensors
+    same = [bool((one == other).all()) for one, other in pairwise(ids)]
+    assert list(adapter.text_cut(inputs)) == [False, *same]
+    assert same[-1]
+    assert not same[0]
 
 
 @families("embed", "rank", "generate")

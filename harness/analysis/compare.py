@@ -91,7 +91,11 @@ def compare(a: RunFolder, b: RunFolder, model_a: str = "", model_b: str = "") ->
     left, right = _cells(a, model_a or model_b), _cells(b, model_b or model_a)
     shared = [key for key in left if key in right]
     if not shared:
-        what = "no task, data set and language" if model_a or model_b else "no model on the same task, data set and language"
+        what = (
+            "no task, data set and language"
+            if model_a or model_b
+            else "no model on the same task, data set and language"
+        )
         raise UserError(f"{a.name} and {b.name} have {what} in common.")
     pairs = {
         key: _pair(left[key].store, right[key].store)

@@ -40,7 +40,9 @@ class Pairing:
                 "split) can be compared"
             )
         if self.other:
-            return f"{counted(self.other, 'id')} of {self.samples[0]} {self._stand} for other questions, answers or media"
+            return (
+                f"{counted(self.other, 'id')} of {self.samples[0]} {self._stand} for other questions, answers or media"
+            )
         return ""
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import harness
 from harness.analysis import statistics
 from harness.analysis.scoring import ScoredCell, chance, score
 from harness.config.specs import from_json
@@ -59,6 +60,7 @@ def build(folder: RunFolder) -> dict[str, Any]:
         "standings": _standings(tables, plan["seed"]),
         **{key: plan[key] for key in ("started", "harness", "models", "datasets", "prompts", "left_out")},
         "seconds": plan.get("seconds"),
+        "scored_by": harness.__version__,
     }
 
 

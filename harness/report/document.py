@@ -77,6 +77,11 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], strings: String
     ]
     if summary.pocket:
         blocks.append(Text(strings("pocket", names=", ".join(summary.pocket)), strong=True))
+    for run in summary.runs:
+        facts = summary.facts.get(run, {})
+        made, scored = (str(facts.get(key) or "") for key in ("harness", "scored_by"))
+        if made and scored and made != scored:
+            blocks.append(Text(strings("scored_anew", run=run, made=made, scored=scored)))
     if (table := comparisons.overview(summary, strings)) is not None:
         blocks += [Heading(2, strings("overview")), table, Text(strings("overview_note"))]
     if (table := comparisons.origins(summary, strings)) is not None:

@@ -273,7 +273,7 @@ class _Run:
     @property
     def facts(self) -> dict[str, Any]:
         """Seed, start, duration and harness version, as far as known."""
-        known = {key: self.data.get(key) for key in ("seed", "started", "seconds", "harness")}
+        known = {key: self.data.get(key) for key in ("seed", "started", "seconds", "harness", "scored_by")}
         return {key: value for key, value in known.items() if value is not None}
 
     def rows(self) -> Iterator[tuple[Any, str]]:

@@ -10,7 +10,9 @@ covers far less than it says, because resampling loses classes and shifts the wh
 width. A metric between 0 and 1 has a score interval, which holds near both ends (`_score_interval`); one of another
 range, and every difference, has value ± t(g - 1) * SE.
 Tests exchange the two models' answers cluster by cluster (approximate randomisation: Noreen 1989; Smucker et al. 2007),
-which supposes no distribution at all. A caller passes the samples of both models in the same order, failures included.
+which supposes no distribution at all, and Holm corrects them. That costs a draw for each pair, so more than MANY_MODELS
+are tested by the bootstrap they share anyway (Romano and Wolf 2005). A caller passes the samples of all models in the
+same order, failures included.
 
 Shapes in this module:
     n                   samples
@@ -27,8 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,7 +42,9 @@ MANY_CLUSTERS = 100_000
 """More clusters than this are resampled in groups."""
 _CLUSTER_GROUPS = 5_000
 DRAWS = 10_000
-"""Exchanges behind a p value, at least."""
+"""Exchanges behind a p value, at least; with more than MANY_MODELS, bootstrap resamples."""
+MANY_MODELS = 20
+"""More models than this are compared by the Romano-Wolf step-down instead of Holm's."""
 POWER = 0.80
 """The detectable difference is the one that a test would show with this probability."""
 PSEUDO_SAMPLES = 2
@@ -50,6 +53,8 @@ PRIOR_CORRELATION = 0.2
 """The intra-cluster correlation of these, and of a sample in which nothing varies and so nothing tells it."""
 Clusters = Sequence[str] | np.ndarray
 """The cluster of each sample: its name, or its number as `numbered` gives it (int64)."""
+_SLAB = 2_000
+"""Columns of a product that serves several models at once."""
 _CORRELATED = 0.3
 """Samples that share a cluster and correlate more than this visibly exceed the 0.2 up to which intervals hold."""
 _NO_SPREAD = 1e-9
@@ -90,18 +95,20 @@ class Comparison:
     low: float
     high: float
     p: float
-    """Two-sided, by approximate randomisation."""
+    """Two-sided, of this pair alone: by approximate randomisation, or by the bootstrap among more than MANY_MODELS."""
     n: int
     """How many samples both answered, or failed to."""
     detectable: float
     """The smallest true difference that this test set would have shown (5 % level, 80 % power)."""
-    p_holm: float = math.nan
-    """`p` after Holm's correction over all pairs of the table; equal to `p` for a single pair."""
+    p_adjusted: float = math.nan
+    """`p` after the correction over all pairs of the table; equal to `p` for a single pair."""
+    correction: Literal["holm", "romano-wolf"] = "holm"
+    """Which correction that is."""
 
     @property
     def significant(self) -> bool:
         """Whether the corrected test shows a difference (5 % level)."""
-        return self.p_holm < ALPHA
+        return self.p_adjusted < ALPHA
 
 
 @dataclass(frozen=True)
@@ -168,12 +175,12 @@ def _index(clusters: Clusters, n: int, seed: int) -> tuple[np.ndarray, int]:
     return index, count
 
 
-def _weights(count: int, width: int, seed: int) -> Iterator[np.ndarray]:
-    """The bootstrap's `weights`, block by block: RESAMPLES rows in all. `width` is the widest d they will meet."""
+def _weights(count: int, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """The bootstrap's `weights`, block by block: `resamples` rows in all. `width` is the widest d they will meet."""
     rng = np.random.default_rng(seed)
     size = max(1, _CHUNK // max(count, width))
-    for start in range(0, RESAMPLES, size):
-        b = min(size, RESAMPLES - start)
+    for start in range(0, resamples, size):
+        b = min(size, resamples - start)
         drawn = rng.integers(count, size=(b, count))
         drawn += np.arange(b)[:, None] * count  # each row counts in cells of its own
         # One name for all three: the blocks are large, and each is let go as soon as the next is there.
@@ -193,7 +200,7 @@ def replicates(scored: Sequence[Scored], clusters: Clusters, seed: int = 0) -> n
         return np.full((RESAMPLES, len(scored)), np.nan)
     sums = [_cluster_sums(s.statistics, index, count) for s in scored]
     values = [[] for _ in scored]
-    for weights in _weights(count, max(s.shape[1] for s in sums), seed):
+    for weights in _weights(count, max(s.shape[1] for s in sums), RESAMPLES, seed):
         for out, s, total in zip(values, scored, sums, strict=True):
             out.append(s.metric.finish(weights @ total))
         del weights  # before the next block is made
@@ -436,49 +443,160 @@ def _randomisation(pairs: Sequence[tuple[Scored, Scored]], index: np.ndarray, co
 
 
 def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0) -> list[Comparison]:
-    """Every pair of models on the same samples, in the mapping's order, with Holm's correction over all the pairs.
+    """Every pair of models on the same samples, in the mapping's order, corrected over all the pairs.
 
-    The interval of a difference is paired: both models under the same resamples. Draws: max(10,000, 40 x pairs), so
-    that the smallest corrected p can still be significant. Raises ValueError where the models' sample counts differ.
+    Up to MANY_MODELS: approximate randomisation with max(10,000, 40 x pairs) draws, so that the smallest corrected p
+    can still be significant, and Holm's correction. Above: `_step_down`, from 10,000 bootstrap resamples. The interval
+    of a difference is paired: both models under the same resamples. Raises ValueError where the models' sample counts
+    differ.
     """
-    names = list(scored)
-    pairs = list(combinations(range(len(names)), 2))
-    if not pairs:
+    names, rows = list(scored), list(scored.values())
+    if len(names) < 2:
         return []
-    rows = list(scored.values())
     n, clusters = len(clusters), numbered(clusters)
     if any(s.statistics.shape[0] != n for s in rows):
         raise ValueError("models compared must have the same samples")
     index, count = _index(clusters, n, seed)
     g = _count(clusters)
-    values = replicates(rows, clusters, seed)
-    both = [(rows[i], rows[j]) for i, j in pairs]
-    tested = _randomisation(both, index, count, seed) if g > 1 else [math.nan] * len(pairs)
-    found = []
-    for (i, j), p in zip(pairs, tested, strict=True):
-        metric = rows[i].metric
-        difference = rows[i].value - rows[j].value
-        se = _standard_error(values[:, i] - values[:, j], g)
-        span = metric.high - metric.low
-        low, high = _interval(difference, _margin(se, g), -span, span)
-        found.append(
-            Comparison(
-                a=names[i],
-                b=names[j],
-                difference=difference,
-                low=low,
-                high=high,
-                p=p,
-                n=n,
-                detectable=detectable(se, g, len(pairs)),
-            )
+    many = len(names) > MANY_MODELS
+    values = _joined_replicates(rows, index, count, seed) if many else replicates(rows, clusters, seed)
+    first, second = np.triu_indices(len(names), 1)  # the order of itertools.combinations
+    points = np.array([s.value for s in rows])
+    difference = points[first] - points[second]
+    se = _pair_errors(values, first, second, g)
+    if g < 2:
+        p = adjusted = np.full(len(first), math.nan)
+    elif many:
+        p, adjusted = _step_down(values, first, second, difference, se, g)
+    else:
+        p = np.array(
+            _randomisation([(rows[i], rows[j]) for i, j in zip(first, second, strict=True)], index, count, seed)
         )
-    return [replace(c, p_holm=p) for c, p in zip(found, holm([c.p for c in found]), strict=True)]
+        adjusted = np.array(holm(p))
+    span = rows[0].metric.high - rows[0].metric.low
+    margin = _margin(1.0, g) * se
+    columns = (difference, np.maximum(difference - margin, -span), np.minimum(difference + margin, span), p)
+    shown = detectable(1.0, g, len(first)) * se
+    correction = "romano-wolf" if many else "holm"
+    return [
+        Comparison(names[i], names[j], d, low, high, own, n, least, corrected, correction)
+        for i, j, d, low, high, own, least, corrected in zip(
+            first.tolist(), second.tolist(), *(c.tolist() for c in (*columns, shown, adjusted)), strict=True
+        )
+    ]
 
 
 def compare(a: Scored, b: Scored, clusters: Clusters, seed: int = 0) -> Comparison:
     """One pair, without correction: `a` against `b` on the same samples."""
     return compare_all({"a": a, "b": b}, clusters, seed)[0]
+
+
+# Many models ----------------------------------------------------------------------------------------------------------
+
+
+def _joined_replicates(rows: Sequence[Scored], index: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """What `replicates` gives, under DRAWS resamples: float64 [DRAWS, s]. The models' sums stand side by side, so that
+    one product serves many models."""
+    from scipy import sparse
+
+    sums = [_cluster_sums(s.statistics, index, count) for s in rows]
+    dense = [np.asarray(s.toarray()) if sparse.issparse(s) and s.shape[1] <= _SLAB else s for s in sums]
+    found = np.full((DRAWS, len(rows)), math.nan)
+    start = 0
+    for weights in _weights(count, _SLAB, DRAWS, seed):
+        block = slice(start, start := start + len(weights))
+        for members in _slabs([s.shape[1] for s in dense]):
+            joined = dense[members[0]] if len(members) == 1 else np.concatenate([dense[m] for m in members], axis=1)
+            product = weights @ joined
+            edge = 0
+            for m in members:
+                found[block, m] = rows[m].metric.finish(product[:, edge : (edge := edge + dense[m].shape[1])])
+    return found
+
+
+def _slabs(widths: Sequence[int]) -> list[list[int]]:
+    """The places of consecutive `widths` whose sum is at most _SLAB; a wider one stands alone.
+
+    >>> _slabs([_SLAB - 1, 1, 2, _SLAB + 1])
+    [[0, 1], [2], [3]]
+    """
+    slabs: list[list[int]] = []
+    filled = _SLAB
+    for place, width in enumerate(widths):
+        if not slabs or filled + width > _SLAB:
+            slabs.append([])
+            filled = 0
+        slabs[-1].append(place)
+        filled += width
+    return slabs
+
+
+def _pair_errors(values: np.ndarray, first: np.ndarray, second: np.ndarray, g: int) -> np.ndarray:
+    """Float64 [pairs]: `_standard_error` of each pair's difference, from bootstrap values [b, s]."""
+    if g < 2:
+        return np.full(len(first), math.nan)
+    if len(values[0]) <= MANY_MODELS:
+        return np.array([_standard_error(values[:, i] - values[:, j], g) for i, j in zip(first, second, strict=True)])
+    covariance = np.cov(_without_gaps(values), rowvar=False)
+    own = covariance.diagonal()
+    variance = np.maximum(0.0, own[first] + own[second] - 2 * covariance[first, second])
+    # What is left of equal models is rounding.
+    variance[variance <= 1e-12 * (own[first] + own[second])] = 0.0
+    return np.sqrt(variance * g / (g - 1))
+
+
+def _without_gaps(values: np.ndarray) -> np.ndarray:
+    """Bootstrap values [b, s], where a resample in which a model's metric is undefined takes the model's mean."""
+    gaps = ~np.isfinite(values)
+    if not gaps.any():
+        return values
+    mean_of_rest = np.where(gaps, 0.0, values).sum(axis=0) / np.maximum(1, (~gaps).sum(axis=0))
+    return np.where(gaps, mean_of_rest, values)
+
+
+def _step_down(
+    values: np.ndarray, first: np.ndarray, second: np.ndarray, difference: np.ndarray, se: np.ndarray, g: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two-sided p of each pair alone, and adjusted by the step-down of Romano and Wolf (2005, 2016); 1 where the
+    standard error is 0, NaN where a value is undefined.
+
+    `values` [b, s] are the models' bootstrap values, `first` and `second` [pairs] the numbers of each pair's models. A
+    pair's statistic is |difference| / SE; in a resample it is how far the resampled difference is from the mean of
+    them all, over SE. The adjusted p of the k-th largest statistic is the share of resamples in which any of the pairs
+    from the k-th on reaches it, and at least that of the one before. All pairs share the resamples, so the correction
+    knows how much they depend on one another, which Holm's does not.
+
+    With few clusters the observed statistic has the tails of Student's t, but the bootstrap's, whose SE is fixed, those
+    of the normal distribution. So the observed one is brought to the normal scale by its probability under t(g - 1),
+    and the bootstrap's SE is its own, without the factor g / (g - 1).
+    """
+    from scipy.special import ndtri, stdtr
+
+    p, adjusted = np.where(np.isnan(difference), math.nan, 1.0), np.where(np.isnan(difference), math.nan, 1.0)
+    tested = np.flatnonzero(~np.isnan(difference) & (se > 0))
+    observed = -ndtri(stdtr(g - 1, -np.abs(difference[tested]) / se[tested]))
+    # A model's deviations stand in one row. Single precision is enough beside a standard error, and twice as fast.
+    rows = np.ascontiguousarray(_without_gaps(values).T)
+    rows = (rows - rows.mean(axis=1, keepdims=True)).astype(np.float32)
+    scale = math.sqrt(g / (g - 1)) / se[tested]
+    largest = np.zeros(rows.shape[1], dtype=np.float32)
+    pair = np.empty_like(largest)
+    reached = np.zeros((2, len(tested)), dtype=np.int64)
+    order = np.argsort(observed, kind="stable")  # from the least significant pair on, so `largest` only grows
+    models = np.stack([first[tested], second[tested]], axis=1)[order].tolist()
+    for k, (i, j), factor, least in zip(
+        order.tolist(), models, scale[order].tolist(), observed[order].tolist(), strict=True
+    ):
+        np.subtract(rows[i], rows[j], out=pair)
+        np.multiply(pair, factor, out=pair)
+        np.abs(pair, out=pair)
+        np.maximum(largest, pair, out=largest)
+        reached[0, k] = np.count_nonzero(pair >= least)
+        reached[1, k] = np.count_nonzero(largest >= least)
+    alone, together = (1 + reached) / (1 + rows.shape[1])
+    p[tested] = alone
+    adjusted[tested[order]] = np.maximum.accumulate(together[order][::-1])[::-1]
+    return p, adjusted
 
 
 def detectable(se: float, clusters: int, pairs: int = 1) -> float:
@@ -588,7 +706,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     >>> _ranks(np.array([[0.7, 0.9, 0.7]])).tolist()
     [[2.5, 1.0, 2.5]]
     """
-    values = np.where(np.isnan(values), -np.inf, values)
-    above = (values[:, None, :] > values[:, :, None]).sum(axis=2)
-    equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    return above + (equal + 1) / 2
+    from scipy.stats import rankdata
+
+    return rankdata(-np.where(np.isnan(values), -np.inf, values), axis=1)

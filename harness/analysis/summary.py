@@ -217,12 +217,19 @@ class GroupSummary:
         for cell in compared:
             cell["rank"] = list(ranks[cell["model"]]) if cell["ranked"] else None
             cell["best"] = cell["model"] in best
-        return [
-            {**self.key._asdict(), "metric": metric.name, "a": c.a, "b": c.b}
-            | {name: finite(getattr(c, name)) for name in ("difference", "low", "high", "p", "p_holm", "detectable")}
-            | {"n": c.n}
-            for c in found
-        ]
+        return comparison_rows(self.key, metric.name, found)
+
+
+def comparison_rows(
+    group: CellGroup, metric: str, found: Sequence[statistics.Comparison]
+) -> list[dict[str, Any]]:
+    """The entries of `comparisons` in summary.json for the pairs of one group."""
+    return [
+        {**group._asdict(), "metric": metric, "a": c.a, "b": c.b}
+        | {name: finite(getattr(c, name)) for name in ("difference", "low", "high", "p", "p_holm", "detectable")}
+        | {"n": c.n}
+        for c in found
+    ]
 
 
 def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:

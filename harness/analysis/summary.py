@@ -220,9 +220,7 @@ class GroupSummary:
         return comparison_rows(self.key, metric.name, found)
 
 
-def comparison_rows(
-    group: CellGroup, metric: str, found: Sequence[statistics.Comparison]
-) -> list[dict[str, Any]]:
+def comparison_rows(group: CellGroup, metric: str, found: Sequence[statistics.Comparison]) -> list[dict[str, Any]]:
     """The entries of `comparisons` in summary.json for the pairs of one group."""
     return [
         {**group._asdict(), "metric": metric, "a": c.a, "b": c.b}

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness.analysis import statistics
 from harness.analysis.pairing import Pairing, pair
-from harness.analysis.summary import cells_of, score_cell
+from harness.analysis.summary import cells_of, in_order, score_cell, why_unscored
 from harness.errors import UserError, nearest
 from harness.metrics import ALPHA, Scored, finite
 from harness.records import CellGroup
@@ -91,12 +91,8 @@ def compare(a: RunFolder, b: RunFolder, model_a: str = "", model_b: str = "") ->
     left, right = _cells(a, model_a or model_b), _cells(b, model_b or model_a)
     shared = [key for key in left if key in right]
     if not shared:
-        what = (
-            "no task, data set and language"
-            if model_a or model_b
-            else "no model on the same task, data set and language"
-        )
-        raise UserError(f"{a.name} and {b.name} have {what} in common.")
+        what = "task, data set and language" if model_a or model_b else "model on the same task, data set and language"
+        raise UserError(f"{a.name} and {b.name} have no {what} in common.")
     pairs = {
         key: _pair(left[key].store, right[key].store)
         for key in shared
@@ -150,12 +146,14 @@ def _pair(left: CellStore, right: CellStore) -> _Pair:
     pairing = pair(left, right)
     if pairing.refused:
         return _Pair(pairing, pairing.refused)
-    ours, theirs = score_cell(left), score_cell(right)
+    try:
+        ours = score_cell(left)
+        theirs = in_order(score_cell(right), ours.records.ids)
+    except Exception as error:  # a metric, a task of somebody's own, or records of another form
+        return _Pair(pairing, why_unscored(error))
     first, second = ours.scored[0], theirs.scored[0]
     if first.metric.name != second.metric.name:
         return _Pair(pairing, f"one has the headline {first.metric.name}, the other {second.metric.name}")
-    place = {name: i for i, name in enumerate(theirs.records.ids)}
-    second = replace(second, statistics=second.statistics[[place[name] for name in ours.records.ids]])
     return _Pair(pairing, "", first, second, statistics.compare(second, first, ours.records.clusters))
 
 

@@ -40,14 +40,9 @@ class Pairing:
                 "split) can be compared"
             )
         if self.other:
-            return (
-                f"{counted(self.other, 'id')} of {self.samples[0]} {self._stand} for other questions, answers or media"
-            )
+            stand = "stands" if self.other == 1 else "stand"
+            return f"{counted(self.other, 'id')} of {self.samples[0]} {stand} for other questions, answers or media"
         return ""
-
-    @property
-    def _stand(self) -> str:
-        return "stands" if self.other == 1 else "stand"
 
     @property
     def note(self) -> str:
@@ -55,8 +50,8 @@ class Pairing:
         found = []
         if self.by_words:
             found.append(
-                f"{counted(self.by_words, 'sample')} paired by question and references alone: a version before 0.2 kept "
-                "no digests of media"
+                f"{counted(self.by_words, 'sample')} paired by question and references alone, as versions before 0.2 "
+                "kept no digests"
             )
         if self.by_id:
             found.append(f"media of {counted(self.by_id, 'sample')} were not read by both and are paired by id")

@@ -117,7 +117,7 @@ class GroupSummary:
         blank, ids = dict(cell), self.ids
         try:
             found = score(self.task, store.records(), self.scoring)
-            self._score(cell, _in_order(found, self.ids), outcome)
+            self._score(cell, in_order(found, self.ids), outcome)
         except Exception as error:  # a metric, a task of somebody's own, or records of another form
             self.ids = ids
             self.headlines.pop(cell["model"], None)
@@ -219,12 +219,17 @@ class GroupSummary:
         for cell in compared:
             cell["rank"] = list(ranks[cell["model"]]) if cell["ranked"] else None
             cell["best"] = cell["model"] in best
-        return [
-            {**self.key._asdict(), "metric": metric.name, "a": c.a, "b": c.b}
-            | {name: finite(getattr(c, name)) for name in ("difference", "low", "high", "p", "p_holm", "detectable")}
-            | {"n": c.n}
-            for c in found
-        ]
+        return comparison_rows(self.key, metric.name, found)
+
+
+def comparison_rows(group: CellGroup, metric: str, found: Sequence[statistics.Comparison]) -> list[dict[str, Any]]:
+    """The entries of `comparisons` in summary.json for the pairs of one group."""
+    return [
+        {**group._asdict(), "metric": metric, "a": c.a, "b": c.b}
+        | {name: finite(getattr(c, name)) for name in ("difference", "low", "high", "p", "p_holm", "detectable")}
+        | {"n": c.n}
+        for c in found
+    ]
 
 
 def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
@@ -248,11 +253,16 @@ def _unscored(cell: dict[str, Any], error: Exception) -> dict[str, Any]:
     """The entry of a cell whose records cannot be scored; one that did not come so far stays as it is."""
     if cell["status"] != "complete":
         return cell
+    return cell | {"status": "failed", "reason": why_unscored(error)}
+
+
+def why_unscored(error: Exception) -> str:
+    """Why records cannot be scored, from what scoring them raised."""
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return cell | {"status": "failed", "reason": f"cannot be scored: {reason}"}
+    return f"cannot be scored: {reason}"
 
 
-def _in_order(cell: ScoredCell, ids: list[str]) -> ScoredCell:
+def in_order(cell: ScoredCell, ids: list[str]) -> ScoredCell:
     """The cell in the order of another one's, so that pairs are pairs whatever order they were answered in.
 
     Raises UserError where it is not of the same samples.

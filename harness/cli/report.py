@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 def report(arguments: argparse.Namespace) -> int:
     """Carry the command out; returns the exit status."""
     from harness import report
-    from harness.analysis import summary
+    from harness.analysis import joined, summary
     from harness.store.files import write_json
     from harness.store.runs import SUMMARY, RunFolder
 
@@ -40,6 +40,8 @@ def report(arguments: argparse.Namespace) -> int:
             built.append(summary.build(folder))
             if writing:
                 write_json(folder.path / SUMMARY, built[-1])
-        out = report.write([folder.path for folder in folders], arguments.out, language, summaries=built)
+        shared = joined.join(folders, built) if len(folders) > 1 else []
+        paths = [folder.path for folder in folders]
+        out = report.write(paths, arguments.out, language, summaries=built, joined=shared)
     print(out / "report.html")
     return 0

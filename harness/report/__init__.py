@@ -27,12 +27,14 @@ def write(
     *,
     charts: bool = True,
     summaries: Sequence[Mapping[str, Any]] | None = None,
+    joined: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write report.md, report.html, tables/ and charts/ of one run, or of several joined; returns their folder.
 
     `out` is by default the run folder itself, and for several runs a folder beside the first one that bears all
     their names. Without `charts` none are drawn, which spares the import of matplotlib. `summaries` are the contents of
-    the folders' summary.json, where they need not be read. Raises UserError where a folder holds no run, where its
+    the folders' summary.json, where they need not be read; `joined` says what of several runs shares its samples
+    (`harness.analysis.joined`). Raises UserError where a folder holds no run, where its
     summary is damaged, or where `out` cannot be written.
     """
     from harness.report import charts as drawing
@@ -45,7 +47,8 @@ def write(
     if not folders:
         raise UserError("There is no run to report on. `harness list runs` names the runs there are.")
     found = summaries or [summary.load(folder) for folder in folders]
-    data = summary.join([(s, str(folder / "summary.json"), folder) for s, folder in zip(found, folders, strict=True)])
+    parts = [(s, str(folder / "summary.json"), folder) for s, folder in zip(found, folders, strict=True)]
+    data = summary.join(parts, joined)
     out = Path(out) if out is not None else _default(folders)
     try:
         for name in ("tables", "charts") if charts else ("tables",):
@@ -76,10 +79,10 @@ def _tables(summary: Summary, folder: Path, strings: Strings) -> None:
     from harness.store.files import file_stem
 
     for group in summary.groups:
-        stem = folder / file_stem(group.key.name)
+        stem = folder / file_stem(group.name)
         _save(stem.with_name(stem.name + ".csv"), export.results_csv(group))
         if group.cells:
-            table = export.tex(tables.results(group, strings), tables.title(group, strings), group.key.name)
+            table = export.tex(tables.results(group, strings), tables.title(group, strings), group.name)
             _save(stem.with_name(stem.name + ".tex"), table)
     _save(folder / "slices.csv", export.slices_csv(summary))
     _save(folder / "latency.csv", export.latency_csv(summary))

@@ -36,13 +36,15 @@ class _Test:
         return formats.signed(d.value) + bounds
 
 
-def _test(group: Group, a: str, b: str) -> _Test | None:
+def _test(group: Group, a: Cell, b: Cell) -> _Test | None:
     """The test of a against b, in whichever order the summary has it; None where there is none."""
-    for row in group.comparisons if not group.joined else ():
+    names = [(cell.model, cell.run) for cell in (a, b)]
+    for row in group.comparisons if group.tested else ():
         value, low, high = (number(row.get(key)) for key in ("difference", "low", "high"))
-        if (row.get("a"), row.get("b")) == (b, a):
+        tested = [(row.get(side), row.get(f"{side}_run", a.run)) for side in ("a", "b")]
+        if tested == names[::-1]:
             value, low, high = (None if bound is None else -bound for bound in (value, high, low))
-        elif (row.get("a"), row.get("b")) != (a, b):
+        elif tested != names:
             continue
         p, detectable, n = (number(row.get(key)) for key in ("p_holm", "detectable", "n"))
         return _Test(Number(value, low, high), p=p, detectable=detectable, n=n)
@@ -51,10 +53,12 @@ def _test(group: Group, a: str, b: str) -> _Test | None:
 
 def pairs(group: Group, strings: Strings) -> Table | None:
     """The best model against each other one, from the paired tests; None where there is no test."""
-    best, *others = [cell.model for cell in group.models if cell.score.value is not None] or [""]
+    best, *others = [cell for cell in group.models if cell.score.value is not None] or [None]
+    if best is None:
+        return None
     rows = [
         (
-            other,
+            other.label,
             test.text(),
             formats.probability(test.p),
             formats.NONE if test.p is None else strings("yes" if test.shown else "no"),
@@ -68,7 +72,7 @@ def pairs(group: Group, strings: Strings) -> Table | None:
         return None
     keys = ("against", "difference", "p_holm", "shown", "detectable", "n")
     columns = tuple(Column(strings(key), right=key not in ("against", "shown")) for key in keys)
-    return Table(columns, tuple(Row(row) for row in rows), f"{best} − …")
+    return Table(columns, tuple(Row(row) for row in rows), f"{best.label} − …")
 
 
 def origins(summary: Summary, strings: Strings) -> Table | None:
@@ -101,7 +105,7 @@ def origins(summary: Summary, strings: Strings) -> Table | None:
 
 def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
     """The difference between the best models of two origins, marked where it has not been shown."""
-    if a not in best or b not in best or (test := _test(group, best[a].model, best[b].model)) is None:
+    if a not in best or b not in best or (test := _test(group, best[a], best[b])) is None:
         return formats.NONE
     alike = "" if test.p is None or test.shown else f"{tables.ALIKE} "
     return alike + test.text()

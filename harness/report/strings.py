@@ -230,6 +230,31 @@ STRINGS: dict[str, tuple[str, str]] = {
         "These rows come from different machines ({machines}); their latencies are not to be ranked together.",
         "这些行来自不同机器（{machines}），其延迟不可一同排名。",
     ),
+    "joint_note": (
+        "These rows come from several runs that asked the same samples: tests, marks and ranks are over all of them.",
+        "这些行来自多次运行，所问样本相同：检验、标记与名次均针对全部行。",
+    ),
+    "apart_note": (
+        "{runs}: a table of its own, because {other} of its {samples} ids stand for other questions, answers or media "
+        "than in the first one.",
+        "{runs}：单独成表，因为其 {samples} 个编号中有 {other} 个对应的问题、答案或媒体与前一表不同。",
+    ),
+    "by_words_note": (
+        "{n} samples are paired by question and references alone: a run of an earlier version kept no digests.",
+        "{n} 个样本仅按问题与参考答案配对：较早版本的运行没有内容摘要。",
+    ),
+    "by_words_note (one)": (
+        "1 sample is paired by question and references alone: a run of an earlier version kept no digests.",
+        "1 个样本仅按问题与参考答案配对：较早版本的运行没有内容摘要。",
+    ),
+    "by_id_note": (
+        "{n} samples are paired by id alone: their media were not read in every run.",
+        "{n} 个样本仅按编号配对：其媒体并非在每次运行中都被读取。",
+    ),
+    "by_id_note (one)": (
+        "1 sample is paired by id alone: its media were not read in every run.",
+        "1 个样本仅按编号配对：其媒体并非在每次运行中都被读取。",
+    ),
     "joined_note": (
         "These rows come from several runs. Marks and ranks hold within one run and are not shown; `harness "
         "compare` tests two runs sample by sample.",

@@ -49,6 +49,8 @@ class Cell:
     """The model's name, with its run where two runs of a joined report have a model of that name."""
     origin: str
     group: CellGroup
+    part: int
+    """Which of the group's tables it is in, where joined runs asked different things under the same ids."""
     route: str
     status: str
     reason: str
@@ -105,6 +107,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """How the samples of joined runs fit one another in a table."""
+
+    by_id: int
+    """Samples that are paired by their ids alone, as their media were not read in all runs."""
+    by_words: int
+    """Samples that are paired by question and references alone, as a run has no digests."""
+    other: int
+    """Ids that stand for something else than in the group's first table; 0 in that one."""
+    samples: int
+    split: bool
+    """Whether the group has several tables."""
+
+
+@dataclass(frozen=True)
 class Group:
     """The cells that may be compared with one another."""
 
@@ -114,6 +131,15 @@ class Group:
     missing: tuple[Cell, ...]
     """Skipped, failed and interrupted cells."""
     comparisons: tuple[Mapping[str, Any], ...]
+    """As in summary.json; of joined runs with those of both models as `a_run` and `b_run`."""
+    part: int = 0
+    joint: Joint | None = None
+    """Of joined runs: how their samples fit one another, where that is known."""
+
+    @property
+    def name(self) -> str:
+        """What the group's files are called."""
+        return f"{self.key.name}.{self.part + 1}" if self.part else self.key.name
 
     @property
     def headline(self) -> str:
@@ -145,9 +171,19 @@ class Group:
         )
 
     @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs that rows come from."""
+        return tuple(sorted({cell.run for cell in self.cells}))
+
+    @property
     def joined(self) -> bool:
-        """Whether rows come from several runs: marks and ranks, which hold within one run, are then not shown."""
-        return len({cell.run for cell in self.cells}) > 1
+        """Whether rows come from several runs."""
+        return len(self.runs) > 1
+
+    @property
+    def tested(self) -> bool:
+        """Whether marks, ranks and tests hold for all rows: those of single runs do not where others stand beside."""
+        return not self.joined or self.joint is not None
 
 
 @dataclass(frozen=True)
@@ -180,9 +216,9 @@ class Summary:
     @property
     def ablations(self) -> list[list[Group]]:
         """The groups that differ in their ablation alone, together, where there are several."""
-        sets: dict[CellGroup, list[Group]] = {}
+        sets: dict[tuple[CellGroup, int], list[Group]] = {}
         for group in self.groups:
-            sets.setdefault(group.key._replace(ablate=""), []).append(group)
+            sets.setdefault((group.key._replace(ablate=""), group.part), []).append(group)
         return [groups for groups in sets.values() if len(groups) > 1]
 
     @property
@@ -216,9 +252,16 @@ def parse(data: Mapping[str, Any], where: str = "summary.json", folder: Path | N
     return join([(data, where, folder)])
 
 
-def join(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> Summary:
-    """One Summary of several (data, where it came from, run folder); rows are labelled by run where names collide."""
+def join(
+    parts: Sequence[tuple[Mapping[str, Any], str, Path | None]], joined: Sequence[Mapping[str, Any]] = ()
+) -> Summary:
+    """One Summary of several (data, where it came from, run folder); rows are labelled by run where names collide.
+
+    `joined` tells of each group that several runs have which of them share their samples, and the tests over all of
+    these (`harness.analysis.joined`). Without it such rows stand together untested.
+    """
     runs = _runs(parts)
+    names = [run.name for run in runs]
     shared = _shared_names(runs)
     models, datasets, prompts, left_out = {}, {}, {}, []
     for data in (run.data for run in runs):
@@ -227,10 +270,14 @@ def join(parts: Sequence[tuple[Mapping[str, Any], str, Path | None]]) -> Summary
         prompts.update(data.get("prompts") or {})
         left_out.extend(row for row in _mappings(data.get("left_out")) if row not in left_out)
     cells = [_cell(row, place, run, shared) for run in runs for row, place in run.rows()]
-    comparisons = [row for run in runs for row in _mappings(run.data.get("comparisons"))]
+    comparisons = [
+        {**row, "a_run": run.name, "b_run": run.name} if len(runs) > 1 else row
+        for run in runs
+        for row in _mappings(run.data.get("comparisons"))
+    ]
     return Summary(
         runs=tuple(run.name for run in runs),
-        groups=_groups(_merged(cells), comparisons),
+        groups=_groups(_merged(_placed(cells, names, joined)), comparisons, names, joined),
         machines={run.name: run.machine for run in runs},
         models=models,
         datasets=datasets,
@@ -340,6 +387,7 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         label=f"{model} @ {run.name}" if model in shared else model,
         origin=origin,
         group=group,
+        part=0,
         route=row.get("route") or "",
         status=status,
         reason=row.get("reason") or "",
@@ -410,12 +458,26 @@ def _slices(row: Mapping[str, Any], where: str) -> dict[str, dict[str, Slice]]:
     }
 
 
+def _placed(cells: Sequence[Cell], names: Sequence[str], joined: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """The cells in the table that they share with those of other runs, with their places there."""
+    tables = {(CellGroup.of(table), names[run]): table for table in joined for run in table["runs"]}
+    places = {(CellGroup.of(table), names[row["run"]], row["model"]): row for table in joined for row in table["cells"]}
+    found = []
+    for cell in cells:
+        if (table := tables.get((cell.group, cell.run))) is not None:
+            cell = replace(cell, part=table["part"])
+        if (place := places.get((cell.group, cell.run, cell.model))) is not None:
+            cell = replace(cell, rank=place["rank"] and tuple(place["rank"]), best=place["best"])
+        found.append(cell)
+    return found
+
+
 def _merged(cells: Sequence[Cell]) -> list[Cell]:
     """The cells, but a reference row that several runs have with the same score only once and without its run's
     name."""
     kept: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        key = (cell.group, cell.model)
+        key = (cell.group, cell.part, cell.model)
         if not cell.reference or not cell.complete:
             kept[*key, cell.run] = cell
             continue
@@ -424,21 +486,42 @@ def _merged(cells: Sequence[Cell]) -> list[Cell]:
     return list(kept.values())
 
 
-def _groups(cells: Iterable[Cell], comparisons: Sequence[Mapping[str, Any]]) -> tuple[Group, ...]:
+def _groups(
+    cells: Iterable[Cell],
+    comparisons: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    joined: Sequence[Mapping[str, Any]],
+) -> tuple[Group, ...]:
     """The groups, those of a task together, else in the order in which the runs have them."""
-    found: dict[CellGroup, list[Cell]] = {}
+    found: dict[tuple[CellGroup, int], list[Cell]] = {}
     for cell in cells:
-        found.setdefault(cell.group, []).append(cell)
-    order = {task: position for position, task in enumerate(dict.fromkeys(key.task for key in found))}
-    return tuple(
-        Group(
-            key=key,
-            cells=tuple(sorted((cell for cell in members if cell.complete), key=_place)),
-            missing=tuple(cell for cell in members if not cell.complete),
-            comparisons=tuple(row for row in comparisons if _belongs(row, key)),
+        found.setdefault((cell.group, cell.part), []).append(cell)
+    order = {task: position for position, task in enumerate(dict.fromkeys(key.task for key, _ in found))}
+    tables = {(CellGroup.of(table), table["part"]): table for table in joined}
+    groups = []
+    for (key, part), members in sorted(found.items(), key=lambda item: order[item[0][0].task]):
+        table = tables.get((key, part))
+        runs = {cell.run for cell in members}
+        tests = [row for row in comparisons if _belongs(row, key) and row.get("a_run") in (None, *runs)]
+        if table is not None and len(table["runs"]) > 1:
+            tests = [
+                {**row, "a_run": names[row["a_run"]], "b_run": names[row["b_run"]]} for row in table["comparisons"]
+            ]
+        groups.append(
+            Group(
+                key=key,
+                cells=tuple(sorted((cell for cell in members if cell.complete), key=_place)),
+                missing=tuple(cell for cell in members if not cell.complete),
+                comparisons=tuple(tests),
+                part=part,
+                joint=None if table is None else _joint(table, split=(key, 1) in tables),
+            )
         )
-        for key, members in sorted(found.items(), key=lambda item: order[item[0].task])
-    )
+    return tuple(groups)
+
+
+def _joint(table: Mapping[str, Any], split: bool) -> Joint:
+    return Joint(*(table[key] for key in ("by_id", "by_words", "other", "samples")), split)
 
 
 def _belongs(row: Mapping[str, Any], key: CellGroup) -> bool:

@@ -62,9 +62,10 @@ class Table:
 def mark(cell: Cell, group: Group) -> str:
     """★ for the best value, ≈ for one that is not distinguishable from it.
 
-    A reference row, a row of a joined table and a model that is alone have no mark.
+    A reference row, a row beside those of other runs that were not tested together, and a model that is alone have no
+    mark.
     """
-    if cell.reference or not cell.best or group.joined or cell.score.value is None or len(group.models) < 2:
+    if cell.reference or not cell.best or not group.tested or cell.score.value is None or len(group.models) < 2:
         return ""
     marked = [c.score.value for c in group.models if c.best and c.score.value is not None]
     return BEST if cell.score.value == (max if cell.larger_is_better else min)(marked) else ALIKE
@@ -112,7 +113,7 @@ def results(group: Group, strings: Strings) -> Table:
         return " ".join(filter(None, (mark(cell, group), cell.label, "" if cell.reliable else UNRELIABLE)))
 
     def rank(cell: Cell) -> str:
-        if cell.rank is None or cell.reference or group.joined:
+        if cell.rank is None or cell.reference or not group.tested:
             return formats.NONE
         low, high = cell.rank
         return str(low) if low == high else f"{low}–{high}"
@@ -286,7 +287,8 @@ def title(group: Group, strings: Strings, short: bool = False) -> str:
     ablated = ablation(group, strings) if key.ablate else ""
     counts = {cell.samples for cell in group.models}
     n = "" if short or len(counts) != 1 or counts == {None} else f"n = {formats.count(counts.pop())}"
-    parts = (key.task if short else strings.name(key.task), key.dataset, strings.name(key.language), ablated, n)
+    runs = ", ".join(group.runs) if group.joint and group.joint.split else ""
+    parts = (key.task if short else strings.name(key.task), key.dataset, strings.name(key.language), ablated, runs, n)
     return " · ".join(part for part in parts if part)
 
 
@@ -298,8 +300,7 @@ def ablation(group: Group, strings: Strings) -> str:
 def notes(group: Group, strings: Strings) -> list[str]:
     """What a reader must know about one group beside its figures."""
     found = []
-    if group.joined:
-        found.append(strings("joined_note"))
+    found.extend(_joining(group, strings))
     if len(group.machines) > 1:
         found.append(strings("machines_note", machines="; ".join(name or formats.NONE for name in group.machines)))
     counts = sorted({cell.samples for cell in group.models if cell.samples is not None})
@@ -318,6 +319,21 @@ def notes(group: Group, strings: Strings) -> list[str]:
         reasons = (f"{doubt} ({', '.join(labels)})" for doubt, labels in doubts.items())
         found.append(strings("unreliable", reasons="; ".join(reasons)))
     found.extend(dict.fromkeys(f"{cell.label}: {formats.clean(cell.note, 300)}" for cell in group.cells if cell.note))
+    return found
+
+
+def _joining(group: Group, strings: Strings) -> list[str]:
+    """How the rows of several runs came to stand together, or why they do not."""
+    joint, found = group.joint, []
+    if group.joined:
+        found.append(strings("joint_note" if joint else "joined_note"))
+    if joint and joint.other:
+        runs = ", ".join(group.runs)
+        found.append(strings("apart_note", runs=runs, other=f"{joint.other:,}", samples=f"{joint.samples:,}"))
+    if joint and joint.by_words:
+        found.append(strings("by_words_note", n=joint.by_words))
+    if joint and joint.by_id:
+        found.append(strings("by_id_note", n=joint.by_id))
     return found
 
 

@@ -100,7 +100,7 @@ def evaluate(
     *,
     task: str | Sequence[str] = "vqa",
     dataset: str | Sequence[str] = "pocket",
-    config_dir: str | Path | None = None,
+    config_dir: str | Path | Sequence[str | Path] | None = None,
     **overrides: Any,
 ) -> Run:
     """Ask models about data sets, write a run folder as `harness run` does, and return it.
@@ -124,12 +124,14 @@ def evaluate(
 
     names, specs, objects = _models(model)
     selected = {"task": task, "dataset": dataset} | ({"model": names} if names else {})
-    if config_dir is not None:
-        config_dir = Path(config_dir).expanduser()
-        import_from(config_dir)
+    given = [config_dir] if isinstance(config_dir, str | Path) else config_dir or []
+    config_dirs = [Path(folder).expanduser() for folder in given]
+    for folder in config_dirs:
+        import_from(folder)
     settings = [f"{key}={_setting(value)}" for key, value in (selected | overrides).items()]
-    run, from_sets = compose(settings, config_dir, own=specs)
+    run, from_sets, faults = compose(settings, config_dirs, own=specs)
     planned = plan.make(run, from_sets, objects)
+    planned.remarks[:0] = faults
     progress = Progress(Console(stderr=True))
     for remark in planned.remarks:
         progress.warn(remark)

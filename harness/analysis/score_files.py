@@ -50,7 +50,7 @@ def score_files(
     references: Path | None = None,
     metrics: Sequence[str] = (),
     language: Literal["en", "zh"] = "en",
-    config_dir: Path | None = None,
+    config_dirs: Sequence[Path] = (),
     similarity: Literal["cosine", "dot"] = "cosine",
 ) -> dict[str, Any]:
     """{"task", "n", "metrics": {name: {"value", "low", "high", "definition"}}}; what is undefined is None.
@@ -63,7 +63,7 @@ def score_files(
     result says which by the key "similarity". Where `metrics` are named, only these are computed. With categories,
     "slices" has the headline of each. Raises UserError for everything that is wrong with the files or the names.
     """
-    found = _task(task, metrics, config_dir)
+    found = _task(task, metrics, config_dirs)
     for name in metrics:
         if found.metrics and name not in found.metrics:
             raise UserError(f"The task {task} has no metric '{name}'. {nearest(name, found.metrics)}")
@@ -88,9 +88,9 @@ def score_files(
     return result | {"similarity": similarity} if isinstance(found, GalleryTask) else result
 
 
-def _task(name: str, metrics: Sequence[str], config_dir: Path | None) -> Task:
+def _task(name: str, metrics: Sequence[str], config_dirs: Sequence[Path]) -> Task:
     """The task of this name; one that can leave out a slow metric does so where others are named."""
-    run, _ = compose([f"task={name}", "model=pocket-clip"], config_dir)
+    run = compose([f"task={name}", "model=pocket-clip"], config_dirs).run
     spec = run.tasks[name]
     if isinstance(spec, CaptioningSpec):
         spec = replace(spec, meteor=not metrics or "meteor" in metrics)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from harness.checkpoint import BUNDLED, hub_cache
 from harness.cli.places import results_dir
-from harness.config.compose import CONF
+from harness.config.files import CONF
 from harness.measure import machine
 
 PACKAGE = "multimodal-harness"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.places import add_config_dir
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("fetch", help="download models and data sets from the hub, for later runs")
     parser.add_argument("settings", nargs="+", metavar="model=… dataset=…", help="a name, [a,b], all or an origin")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR")
+    add_config_dir(parser)
     parser.set_defaults(command=command)
 
 
@@ -32,7 +32,7 @@ def command(arguments: argparse.Namespace) -> int:
     """Carry the command out; returns the exit status."""
     from harness.config.compose import compose
 
-    run, _ = compose(arguments.settings, arguments.config_dir, absent=True)
+    run = compose(arguments.settings, arguments.config_dirs, absent=True).run
     asked = {setting.partition("=")[0] for setting in arguments.settings}
     if not asked & {"model", "dataset"}:
         raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")

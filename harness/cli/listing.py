@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli.places import results_dir
+from harness.cli.places import add_config_dir, import_from_all, results_dir
 from harness.errors import UserError
 
 
@@ -17,32 +18,31 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, recipes, runs")
     parser.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "recipes", "runs"))
     parser.add_argument("settings", nargs="*", metavar="results_dir=DIR")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR")
+    add_config_dir(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=command)
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Carry the command out; returns the exit status."""
-    if arguments.config_dir is not None:
-        from harness.targets import import_from
-
-        import_from(arguments.config_dir)
-    show(rows(arguments.what, arguments.config_dir, results_dir(arguments.settings)), arguments.json)
+    import_from_all(arguments.config_dirs)
+    show(rows(arguments.what, arguments.config_dirs, results_dir(arguments.settings)), arguments.json)
     return 0
 
 
-def rows(what: str, config_dir: Path | None, results: Path) -> list[dict[str, Any]]:
+def rows(what: str, config_dirs: Sequence[Path], results: Path) -> list[dict[str, Any]]:
     """Rows of models, tasks, datasets, metrics, recipes or runs, as plain JSON objects."""
     if what == "metrics":
-        return _metrics(config_dir)
+        return _metrics(config_dirs)
     if what == "runs":
         return _runs(results)
     if what == "recipes":
-        return _recipes(config_dir)
+        return _recipes(config_dirs)
     from harness.config.compose import compose
 
-    run, _ = compose(["model=all", "task=all", "dataset=all"], config_dir, absent=True)
+    run, _, faults = compose(["model=all", "task=all", "dataset=all"], config_dirs, absent=True)
+    for fault in faults:
+        print(f"harness: {fault}", file=sys.stderr)
     if what == "models":
         from harness.checkpoint import is_here
 
@@ -79,7 +79,7 @@ def rows(what: str, config_dir: Path | None, results: Path) -> list[dict[str, An
     ]
 
 
-def _metrics(config_dir: Path | None) -> list[dict[str, Any]]:
+def _metrics(config_dirs: Sequence[Path]) -> list[dict[str, Any]]:
     """Every metric of every task with its definition, got by scoring two made-up records."""
     from harness.config.compose import compose
     from harness.metrics import meteor
@@ -93,7 +93,7 @@ def _metrics(config_dir: Path | None) -> list[dict[str, Any]]:
         "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0,) + 5 * (0.0,)) for x in "ab"],
         "retrieval": [Record(d, d, retrieval=both | {"direction": d}) for d in ("i2t", "t2i")],
     }
-    run, _ = compose(["model=all", "task=all", "dataset=all", "tasks.captioning.meteor=false"], config_dir)
+    run = compose(["model=all", "task=all", "dataset=all", "tasks.captioning.meteor=false"], config_dirs).run
     found = []
     for name, spec in run.tasks.items():
         labels = tuple("abcdef") if name == "classification" else ()
@@ -112,11 +112,12 @@ def _metrics(config_dir: Path | None) -> list[dict[str, Any]]:
     return found
 
 
-def _recipes(config_dir: Path | None) -> list[dict[str, Any]]:
-    from harness.config.compose import compose_training, members
+def _recipes(config_dirs: Sequence[Path]) -> list[dict[str, Any]]:
+    from harness.config.compose import compose_training
+    from harness.config.files import ConfigFiles
 
-    names = list(members("train", config_dir))
-    recipes = compose_training([f"model=[{','.join(names)}]"], config_dir)[0].recipes
+    names = list(ConfigFiles(config_dirs).members("train"))
+    recipes = compose_training([f"model=[{','.join(names)}]"], config_dirs)[0].recipes
     return [
         {
             "recipe": name,

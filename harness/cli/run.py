@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.places import results_and_names
+from harness.cli.places import add_config_dir, import_from_all, results_and_names
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "settings", nargs="*", metavar="KEY=VALUE", help="settings; defaults: task=vqa model=all dataset=pocket"
     )
     parser.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own config groups (DIR/model/*.yaml ...)")
+    add_config_dir(parser)
     parser.set_defaults(command=run)
 
 
@@ -40,7 +40,7 @@ def add_resume(commands: Any) -> None:
     parser.add_argument(
         "words", nargs="*", metavar="RUN", help="its name (default: the last one that is not complete); results_dir=DIR"
     )
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="where adapters of your own are, as for run")
+    add_config_dir(parser)
     parser.set_defaults(command=resume)
 
 
@@ -48,15 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out `harness run`; returns the exit status."""
     from harness.config.compose import compose
 
-    composed, from_sets = compose(arguments.settings, arguments.config_dir)
+    composed, from_sets, faults = compose(arguments.settings, arguments.config_dirs)
     if arguments.cfg:
         show_config(composed)
         return 0
     from harness.run import driver, plan
     from harness.store.runs import RunFolder
 
-    _import_from(arguments.config_dir)
+    import_from_all(arguments.config_dirs)
     planned = plan.make(composed, from_sets)
+    planned.remarks[:0] = faults
     folder = RunFolder.create(Path(composed.results_dir).expanduser(), composed.run)
     with folder.at_work():
         driver.begin(planned, folder)
@@ -78,7 +79,7 @@ def resume(arguments: argparse.Namespace) -> int:
         if not unfinished:
             raise UserError(f"There is no interrupted run in {results}.")
         folder = unfinished[-1]
-    _import_from(arguments.config_dir)
+    import_from_all(arguments.config_dirs)
     with folder.at_work():
         return _carry_out(plan.make(driver.resumed(folder)), folder)
 
@@ -90,14 +91,6 @@ def show_config(spec: Any) -> None:
     from harness.config.specs import to_json
 
     print(yaml.safe_dump(to_json(spec), allow_unicode=True, sort_keys=False), end="")
-
-
-def _import_from(config_dir: Path | None) -> None:
-    """Adapters may lie beside the configs that name them."""
-    if config_dir is not None:
-        from harness.targets import import_from
-
-        import_from(config_dir)
 
 
 def _carry_out(planned: Plan, folder: RunFolder) -> int:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from harness.cli.places import add_config_dir, import_from_all
+
 
 def add(commands: Any) -> None:
     """Declare the command."""
@@ -15,7 +17,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--references", type=Path, metavar="FILE", help="JSON lines")
     parser.add_argument("--metric", nargs="+", action="extend", default=[], metavar="NAME", help="only these")
     parser.add_argument("--language", choices=("en", "zh"), default="en", help="how texts are tokenised")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with tasks of your own")
+    add_config_dir(parser)
     parser.add_argument("--similarity", choices=("cosine", "dot"), default="cosine", help="how retrieval compares")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=score)
@@ -26,17 +28,15 @@ def score(arguments: argparse.Namespace) -> int:
     import json
 
     from harness.analysis.score_files import render, score_files
-    from harness.targets import import_from
 
-    if arguments.config_dir is not None:
-        import_from(arguments.config_dir)
+    import_from_all(arguments.config_dirs)
     found = score_files(
         task=arguments.task,
         predictions=arguments.predictions,
         references=arguments.references,
         metrics=arguments.metric,
         language=arguments.language,
-        config_dir=arguments.config_dir,
+        config_dirs=arguments.config_dirs,
         similarity=arguments.similarity,
     )
     print(json.dumps(found, ensure_ascii=False, indent=1) if arguments.json else render(found))

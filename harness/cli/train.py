@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
+
+from harness.cli.places import add_config_dir, import_from_all
 
 
 def add(commands: Any) -> None:
@@ -22,7 +23,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, such as model=fusion-concat")
     parser.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own recipes (DIR/train/*.yaml)")
+    add_config_dir(parser)
     parser.add_argument("--publish", action="store_true", help="replace the bundled weights and curves by the result")
     parser.set_defaults(command=train)
 
@@ -30,17 +31,17 @@ def add(commands: Any) -> None:
 def train(arguments: argparse.Namespace) -> int:
     """Carry the command out; returns the exit status."""
     from harness.cli.run import show_config
-    from harness.config.compose import compose_training, members
+    from harness.config.compose import compose_training
+    from harness.config.files import ConfigFiles
 
-    spec, named = compose_training(arguments.settings, arguments.config_dir)
+    spec, named = compose_training(arguments.settings, arguments.config_dirs)
     if arguments.cfg:
         show_config(spec)
         return 0
-    from harness.targets import import_from, rename_targets
+    from harness.targets import rename_targets
     from harness.train.recipes import Recipes, publish
 
-    if arguments.config_dir is not None:
-        import_from(arguments.config_dir)
+    import_from_all(arguments.config_dirs)
     for line in rename_targets(spec.recipes.values()):
         print(line, file=sys.stderr)
     recipes = Recipes(spec, named)
@@ -51,7 +52,7 @@ def train(arguments: argparse.Namespace) -> int:
             return 130
         best = recipes.folder(name) / "best"
         print(f"{name}: {best}")
-        if name in members("model", arguments.config_dir):
+        if name in ConfigFiles(arguments.config_dirs).members("model"):
             print(f"  harness run model={name} models.{name}.checkpoint={best}")
         if arguments.publish and spec.recipes[name].publish:
             publish(name, recipes.folder(name))

@@ -8,20 +8,20 @@ the file, the key and the nearest right name.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from harness.checkpoint import is_here
-from harness.config.specs import SPECS, ModelSpec, RunSpec, TrainingSpec, spec_class
+from harness.config.files import ConfigFiles, FileFault, place, read
+from harness.config.specs import SPECS, DatasetSpec, ModelSpec, RunSpec, TrainingSpec, spec_class
 from harness.errors import UserError, nearest
-from harness.records import ABLATIONS, ORIGINS
+from harness.records import ABLATIONS, ORIGINS, Language, Modality
 
-CONF = Path(str(files("harness.conf")))
 GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
 SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
@@ -30,33 +30,36 @@ MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
-_NAME = re.compile(r"[\w+:@%-]+")
-"""The name of a member. Hydra takes a point, a space or a comma in it for something else."""
 _FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
 
-def members(group: str, config_dir: Path | None = None) -> dict[str, Path]:
-    """The group's members and their files; the user's own directory comes last and wins."""
-    folders = [CONF / group] + ([config_dir / group] if config_dir else [])
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+class Composed(NamedTuple):
+    """What a command line asks for."""
+
+    run: RunSpec
+    from_sets: set[str]
+    """The models that were asked for only through `all` or an origin."""
+    faults: list[str]
+    """What is wrong with files of the user's that were left out; each was asked for only through a set."""
 
 
 def compose(
     overrides: Sequence[str],
-    config_dir: Path | None = None,
+    config_dirs: Sequence[Path] = (),
     absent: bool = False,
     own: Mapping[str, ModelSpec] | None = None,
-) -> tuple[RunSpec, set[str]]:
-    """The run that a command line asks for, and the models that were asked for only through `all` or an origin.
+) -> Composed:
+    """The run that a command line asks for, with the user's folders of settings, of which the last wins.
 
-    Of the latter, those whose weights are not on this machine are in the run only with `absent`: composing dozens of
-    models takes a second, too long to be told of a misspelt word. `own` are models that have no file: with them, others
-    are in the run only where they are named.
+    Of models that were asked for through a set, those whose weights are not on this machine are in the run only with
+    `absent`: composing dozens of models takes a second, too long to be told of a misspelt word. `own` are models that
+    have no file: with them, others are in the run only where they are named.
 
-    Raises UserError for an unknown name or key, a bad type or a missing value.
+    Raises UserError for an unknown name or key, a bad type or a missing value. A file of the user's that was asked for
+    only through a set is left out instead, and the others go on.
     """
-    _check_folder(config_dir)
+    files = ConfigFiles(config_dirs)
     selected = {group: _split(DEFAULTS[group]) for group in SELECTIONS}
     if own:
         del selected["model"]
@@ -66,36 +69,70 @@ def compose(
         if key in SELECTIONS:
             selected[key] = _split(value or "")
         else:
-            _check_key(key, value, config_dir)
+            _check_key(key, value, files)
             if key in LISTS and value is not None:
                 override = f"{key}=[{','.join(_split(value))}]"
                 value = override.partition("=")[2]
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
-    chosen, from_sets = _choose(selected, config_dir)
+    choice = _Choice(selected, files)
+    chosen, from_sets = choice.names, set(choice.droppable["model"])
     chosen.setdefault("model", [])
     if not absent:
         mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
-        models = members("model", config_dir)
+        models = files.members("model")
         left_out = {name for name in from_sets - mentioned if not is_here(_said(models[name], "checkpoint") or "")}
         chosen["model"] = [name for name in chosen["model"] if name not in left_out]
-    lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
-    lists.append(f"prompt={_listed(members('prompt', config_dir))}")
-    _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
-    _load_families(members("model", config_dir)[name] for name in chosen["model"])
-    run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
-    run.models |= own or {}
-    _check_values(run, config_dir)
-    return run, from_sets - (set(chosen["model"]) - set(run.models))
+    while True:
+        try:
+            _load_families(files.members("model")[name] for name in chosen["model"])
+            lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
+            run = _typed(_hydra(lists + rest, files), chosen, files)
+            before = set(run.models)
+            run.models |= own or {}
+            _check_values(run, files)
+            return Composed(run, from_sets - (set(chosen["model"]) - before), choice.faults)
+        except FileFault as fault:
+            choice.drop(fault)
 
 
-def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[TrainingSpec, list[str]]:
+class _Choice:
+    """The members of each group that are composed. Those that came through a set alone may be left out."""
+
+    def __init__(self, selected: Mapping[str, list[str]], files: ConfigFiles) -> None:
+        self.files = files
+        self.names, self.droppable = _choose(selected, files)
+        self.names["prompt"] = list(files.members("prompt"))
+        self.droppable["prompt"] = set(self.names["prompt"])
+        self.faults: list[str] = []
+        for group, names in self.names.items():
+            for name in list(names):
+                try:
+                    files.check(group, name)
+                except FileFault as fault:
+                    self.drop(fault)
+
+    def drop(self, fault: FileFault) -> None:
+        """Leave out the member whose file is wrong; raises the fault where it was asked for by name."""
+        for group, names in self.names.items():
+            for name in names:
+                if self.files.members(group)[name] == fault.file and name in self.droppable[group]:
+                    names.remove(name)
+                    self.droppable[group].discard(name)
+                    self.faults.append(f"{group} '{name}' is left out: {fault}")
+                    if not names:
+                        raise fault
+                    return
+        raise fault
+
+
+def compose_training(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> tuple[TrainingSpec, list[str]]:
     """The recipes that a command line asks for, those that they need included, and the names of the former.
 
     `schedule.…`, `options.…` and `needs.…` hold for every recipe that is named. Raises UserError as `compose` does.
     """
-    _check_folder(config_dir)
-    known = members("train", config_dir)
+    files = ConfigFiles(config_dirs)
+    known = files.members("train")
     roots = ("model", "dataset", *(f.name for f in fields(TrainingSpec)), "schedule", "options", "needs")
     named: list[str] = []
     inner: list[tuple[str, str]] = []
@@ -119,10 +156,10 @@ def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -
     if not named:
         raise UserError(f"Say what to train: model=NAME, [A,B] or all. Recipes: {', '.join(known)}.")
     if "all" in named:
-        every = _recipes(list(known), rest, config_dir)
+        every = _recipes(list(known), rest, files)
         named = [name for name, recipe in every.recipes.items() if recipe.publish]
     rest += [("" if key.startswith("schedule") else "++") + f"recipes.{n}.{key}={v}" for n in named for key, v in inner]
-    spec = _recipes(named, rest, config_dir)
+    spec = _recipes(named, rest, files)
     for name, recipe in spec.recipes.items():
         if recipe.schedule.precision not in (precisions := ("no", "bf16", "fp16")):
             hint = nearest(recipe.schedule.precision, precisions)
@@ -130,14 +167,16 @@ def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -
     return spec, named
 
 
-def _recipes(names: Sequence[str], overrides: list[str], config_dir: Path | None) -> TrainingSpec:
+def _recipes(names: Sequence[str], overrides: list[str], files: ConfigFiles) -> TrainingSpec:
     """The recipes `names` and those that they need, and so on."""
-    known = members("train", config_dir)
+    known = files.members("train")
     wanted = dict.fromkeys(names)
     while True:
+        for name in wanted:
+            files.check("train", name)
         lists = [f"+spec@recipes.{name}=recipe" for name in wanted]
         lists += [f"+train@recipes.{name}='{name}'" for name in wanted]
-        spec: TrainingSpec = _objects(_hydra(lists + overrides, config_dir, root="training"), config_dir)
+        spec: TrainingSpec = _objects(_hydra(lists + overrides, files, root="training"), files)
         needed = dict.fromkeys(n for recipe in spec.recipes.values() for n in recipe.needs.values() if n in known)
         if needed.keys() <= wanted.keys():
             return spec
@@ -172,12 +211,12 @@ def _split(value: str) -> list[str]:
     return [name.strip().strip("'\"") for name in value.strip("[]").split(",") if name.strip()]
 
 
-def _choose(selected: dict[str, list[str]], config_dir: Path | None) -> tuple[dict[str, list[str]], set[str]]:
-    """Names by group with sets expanded; and the models that came through a set alone."""
+def _choose(selected: Mapping[str, list[str]], files: ConfigFiles) -> tuple[dict[str, list[str]], dict[str, set[str]]]:
+    """Names by group with sets expanded; and by group those that came through a set alone."""
     chosen: dict[str, list[str]] = {}
-    from_sets: set[str] = set()
+    droppable: dict[str, set[str]] = {group: set() for group in SELECTIONS}
     for group, names in selected.items():
-        known = members(group, config_dir)
+        known = files.members(group)
         if not names:
             raise UserError(f"{group}= names nothing. Give a name, a list or 'all'. Known: {', '.join(known)}.")
         explicit = [name for name in names if name in known]
@@ -186,28 +225,32 @@ def _choose(selected: dict[str, list[str]], config_dir: Path | None) -> tuple[di
             if name != "all" and not (group == "model" and name in MODEL_ORIGINS):
                 extra = ["all", *(MODEL_ORIGINS if group == "model" else ())]
                 raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra])}")
-        members_ = list(known) if sets else []
+        of_sets = list(known) if sets else []
         if group == "model":
             origins = MODEL_ORIGINS if "all" in sets else sets
-            members_ = [name for name in members_ if (_said(known[name], "origin") or origins[0]) in origins]
-            from_sets = set(members_) - set(explicit)
-        chosen[group] = list(dict.fromkeys(explicit + members_))
-    return chosen, from_sets
+            of_sets = [name for name in of_sets if (_said(known[name], "origin") or origins[0]) in origins]
+        droppable[group] = set(of_sets) - set(explicit)
+        chosen[group] = list(dict.fromkeys(explicit + of_sets))
+    return chosen, droppable
 
 
 def _said(file: Path, key: str) -> str | None:
     """A value that stands as plain text in a member's file: what must be known before it is worth composing."""
-    found = re.search(rf"^{key}:[ \t]+(['\"]?)([^\s'\"#]+)\1[ \t]*(#.*)?$", file.read_text("utf-8"), re.MULTILINE)
+    try:
+        text = read(file)
+    except FileFault:
+        return None
+    found = re.search(rf"^{key}:[ \t]+(['\"]?)([^\s'\"#]+)\1[ \t]*(#.*)?$", text, re.MULTILINE)
     return found[2] if found else None
 
 
-def _check_key(key: str, value: str | None, config_dir: Path | None) -> None:
+def _check_key(key: str, value: str | None, files: ConfigFiles) -> None:
     root = key.split(".")[0].split("@")[0]
     known = {f.name for f in fields(RunSpec)} | set(GROUPS)
     if root not in known:
         raise UserError(f"There is no setting '{root}'. {nearest(root, known)}")
     if root in ("engine", "latency", "report") and "." not in key and value is not None:
-        names = members(root, config_dir)
+        names = files.members(root)
         if value not in names:
             raise UserError(f"There is no {root} '{value}'. {nearest(value, names)}")
 
@@ -233,34 +276,14 @@ def _escaped(value: str) -> str:
     return f"'{value}'"
 
 
-def _check_folder(config_dir: Path | None) -> None:
-    if config_dir is not None and not config_dir.is_dir():
-        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
-
-
-def _check_headers(chosen: dict[str, list[str]], config_dir: Path | None) -> None:
-    """Hydra reads where a file belongs from its first lines and says nothing sensible where that is missing."""
-    for group, names in chosen.items():
-        found = members(group, config_dir)
-        for name in names:
-            own = config_dir is not None and found[name].is_relative_to(config_dir)
-            if own and not _NAME.fullmatch(name):
-                raise UserError(
-                    f"{found[name]}: '{name}' cannot be a name: names have letters, digits, - and _. Rename the file."
-                )
-            header = f"# @package {group}s.{name}"
-            if own and found[name].read_text("utf-8").lstrip().split("\n")[0].rstrip() != header:
-                raise UserError(f"{found[name]}: the first line must be `{header}`.")
-
-
 def _load_families(files: Iterable[Path]) -> None:
     """Have the settings classes of the families at hand that these members ask for; Hydra tells of one that is not."""
-    for name in {name for file in files for name in re.findall(r"/spec/(\w+)@_here_", file.read_text("utf-8"))}:
+    for name in {name for file in files for name in re.findall(r"/spec/(\w+)@_here_", read(file))}:
         with suppress(KeyError):
             spec_class(name)
 
 
-def _hydra(overrides: list[str], config_dir: Path | None, root: str = "config") -> Any:
+def _hydra(overrides: list[str], files: ConfigFiles, root: str = "config") -> Any:
     """The composed DictConfig; every complaint of Hydra's becomes a UserError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -272,17 +295,16 @@ def _hydra(overrides: list[str], config_dir: Path | None, root: str = "config") 
     store = ConfigStore.instance()
     for name, cls in SPECS.items():
         store.store(group="spec", name=name, node=cls)
-    search = [f"hydra.searchpath=[{_escaped(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose(root, overrides=overrides + search)
+        with files.merged() as folder, initialize_config_dir(str(folder), version_base="1.3"):
+            return hydra_compose(root, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error, config_dir)) from error
+        raise _explained(error, files) from error
 
 
-def _explain(error: Exception, config_dir: Path | None) -> str:
-    """One message for people out of Hydra's chain of exceptions."""
+def _explained(error: Exception, files: ConfigFiles) -> UserError:
+    """One message for people out of Hydra's chain of exceptions; a FileFault where a file of the user's is to blame."""
     chain: list[BaseException] = []
     step: BaseException | None = error
     while step is not None and step not in chain:
@@ -290,37 +312,46 @@ def _explain(error: Exception, config_dir: Path | None) -> str:
         step = step.__cause__ or step.__context__
     if setting := getattr(error, "override", ""):  # it could not even be taken apart
         reason = [str(step).split("\n")[0] for step in chain if str(step) not in ("", "None")][-1]
-        return f"'{setting.lstrip('+')}' cannot be read as a setting: {reason}."
+        return UserError(f"'{setting.lstrip('+')}' cannot be read as a setting: {reason}.")
     text = "\n".join(str(step) for step in chain)
     member = re.search(r"In '([\w-]+)/([\w-]+)'", text)
-    where = ""
-    if member:
-        file = members(member[1], config_dir).get(member[2])
-        where = f"{file}: " if file else f"conf/{member[1]}/{member[2]}.yaml: "
+    file = files.members(member[1]).get(member[2]) if member else None
+
+    def wrong(key: str, reason: str) -> UserError:
+        """The error, at the place in the file where the key stands."""
+        if file is not None and files.is_own(file):
+            return FileFault(file, f"{place(file, _within(key))}: {reason}")
+        return UserError(f"{file or f'conf/{member[1]}/{member[2]}.yaml'}: {reason}" if member else reason)
+
     full_key = re.search(r"full_key: (\S+)", text)
     key = full_key[1] if full_key else ""
     unknown = re.search(r"Key '([^']+)' (?:is )?not in '([^']+)'", text)
     if unknown:
         cls = next((cls for cls in SPECS.values() if cls.__name__ == unknown[2].split(".")[-1]), None)
         hint = nearest(unknown[1], [f.name for f in fields(cls)]) if cls else ""
-        return f"{where}there is no key '{key or unknown[1]}'. {hint}".strip()
+        return wrong(key or unknown[1], f"there is no key '{key or unknown[1]}'. {hint}".strip())
     member_key = re.fullmatch(r"(model|task|dataset|prompt)s\.([\w-]+)", key)
     if member_key and "not in struct" in text:
-        hint = nearest(member_key[2], members(member_key[1], config_dir))
-        return f"there is no {member_key[1]} '{member_key[2]}' in this run. {hint}"
+        hint = nearest(member_key[2], files.members(member_key[1]))
+        return UserError(f"there is no {member_key[1]} '{member_key[2]}' in this run. {hint}")
     override = re.search(r"Could not override '([^']+)'", text)
     if override and not full_key:
-        return f"{where}there is no key '{override[1]}' to set. `harness run … --cfg` shows the keys there are."
+        return UserError(f"there is no key '{override[1]}' to set. `harness run … --cfg` shows the keys there are.")
     reason = str(chain[-1]).split("\n")[0]
     for step in chain:
         line = str(step).split("\n")[0]
         if "Value" in line or "could not be converted" in line:
             reason = line
             break
-    return f"{where}{key + ': ' if key else ''}{reason}"
+    return wrong(key, f"{key + ': ' if key else ''}{reason}")
 
 
-def _typed(config: Any, chosen: dict[str, list[str]], config_dir: Path | None) -> RunSpec:
+def _within(key: str) -> str:
+    """A key as it stands in its member's file: models.mine.batch_size is batch_size there."""
+    return re.sub(r"^(models|tasks|datasets|prompts|recipes)\.[^.]+\.", "", key)
+
+
+def _typed(config: Any, chosen: dict[str, list[str]], files: ConfigFiles) -> RunSpec:
     """The DictConfig as dataclasses; a missing value or a member without a spec is a UserError that names its file."""
     from omegaconf import OmegaConf
 
@@ -328,14 +359,14 @@ def _typed(config: Any, chosen: dict[str, list[str]], config_dir: Path | None) -
         for name in chosen[group]:
             node = config.get(f"{group}s", {}).get(name)
             if node is not None and OmegaConf.get_type(node) in (dict, None):
-                raise UserError(
-                    f"{members(group, config_dir)[name]}: the settings have no type. Begin the file with "
-                    f"`# @package {group}s.{name}` and `defaults: [/spec/{group}@_here_, _self_]`."
+                begin = f"`# @package {group}s.{name}` and `defaults: [/spec/{group}@_here_, _self_]`"
+                raise FileFault(
+                    files.members(group)[name], f": the settings have no type. Begin the file with {begin}."
                 )
-    return _objects(config, config_dir)
+    return _objects(config, files)
 
 
-def _objects(config: Any, config_dir: Path | None) -> Any:
+def _objects(config: Any, files: ConfigFiles) -> Any:
     """The DictConfig as dataclasses; a missing value is a UserError that names its file."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -346,24 +377,60 @@ def _objects(config: Any, config_dir: Path | None) -> Any:
         missing = re.search(r"(\w+)s\.([\w-]+)\.([\w.]+)", str(error))
         if missing is None:
             raise UserError(str(error).split("\n")[0]) from error
-        file = members("train" if missing[1] == "recipe" else missing[1], config_dir).get(missing[2])
-        raise UserError(f"{file}: '{missing[3]}' has no value; it must be given.") from error
+        file = files.members("train" if missing[1] == "recipe" else missing[1]).get(missing[2])
+        reason = f": '{missing[3]}' has no value; it must be given."
+        raise (FileFault(file, reason) if file else UserError(f"{missing[2]}{reason}")) from error
     except OmegaConfBaseException as error:
-        raise UserError(_explain(error, config_dir)) from error
+        raise _explained(error, files) from error
 
 
-def _check_values(run: RunSpec, config_dir: Path | None) -> None:
+def _wrong(files: ConfigFiles, group: str, name: str, key: str, reason: str) -> UserError:
+    """The error of a value that a member's file says, or that was set for it."""
+    file = files.members(group).get(name)
+    if file is None:
+        return UserError(f"{name}: {reason}")
+    return FileFault(file, f"{place(file, key)}: {reason}")
+
+
+def _check_model(run: RunSpec, name: str, spec: Any, files: ConfigFiles) -> None:
+    if not isinstance(spec, ModelSpec):
+        reason = f"models.{name} is not a model. `# @package models.{name}` must stand at its top."
+        raise _wrong(files, "model", name, "", reason)
+    for key, allowed in (
+        ("origin", MODEL_ORIGINS),
+        ("dtype", ("auto", "float32", "bfloat16", "float16")),
+        ("prompt", tuple(run.prompts)),
+    ):
+        value = getattr(spec, key)
+        if value not in allowed:
+            said = f"there is no prompt profile '{value}'." if key == "prompt" else f"{key} '{value}' is unknown."
+            raise _wrong(files, "model", name, key, f"{said} {nearest(value, allowed)}")
+    _check_names(files, "model", name, spec)
+    if spec.batch_size is not None and spec.batch_size < 1:
+        raise _wrong(files, "model", name, "batch_size", f"batch_size={spec.batch_size}: give a number of at least 1.")
+    if spec.parameters is not None and not (math.isfinite(spec.parameters) and spec.parameters >= 0):
+        raise _wrong(files, "model", name, "parameters", f"parameters={spec.parameters} is not a number of millions.")
+
+
+def _check_dataset(name: str, spec: Any, files: ConfigFiles) -> None:
+    if isinstance(spec, DatasetSpec):
+        _check_names(files, "dataset", name, spec)
+
+
+def _check_names(files: ConfigFiles, group: str, name: str, spec: ModelSpec | DatasetSpec) -> None:
+    """Raise the error of a language or a modality that is unknown."""
+    for key, known in (("languages", get_args(Language)), ("modalities", get_args(Modality))):
+        for value in getattr(spec, key):
+            if value not in known:
+                raise _wrong(files, group, name, key, f"{key}: '{value}' is unknown. {nearest(value, known)}")
+
+
+def _check_values(run: RunSpec, files: ConfigFiles) -> None:
     """Check what types alone cannot say."""
     for name, spec in run.models.items():
-        file = members("model", config_dir).get(name, name)
-        if not isinstance(spec, ModelSpec):
-            raise UserError(f"{file}: models.{name} is not a model. `# @package models.{name}` must stand at its top.")
-        if spec.origin not in MODEL_ORIGINS:
-            raise UserError(f"{file}: origin '{spec.origin}' is unknown. {nearest(spec.origin, MODEL_ORIGINS)}")
-        if spec.prompt not in run.prompts:
-            raise UserError(f"{file}: there is no prompt profile '{spec.prompt}'. {nearest(spec.prompt, run.prompts)}")
-        if spec.dtype not in (dtypes := ("auto", "float32", "bfloat16", "float16")):
-            raise UserError(f"{file}: dtype '{spec.dtype}' is unknown. {nearest(spec.dtype, dtypes)}")
+        _check_model(run, name, spec, files)
+    for name, spec in run.datasets.items():
+        _check_dataset(name, spec, files)
     for ablation in run.ablate:
         if ablation not in ABLATIONS:
             raise UserError(f"ablate={ablation}: there is no such ablation. {nearest(ablation, ABLATIONS)}")

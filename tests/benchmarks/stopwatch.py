@@ -112,7 +112,7 @@ def timed(workload: str, folder: Path) -> dict:
     (folder / "slow_to_import.py").write_text(f"import time\ntime.sleep({IMPORT_S})\n")
     sys.modules.pop("slow_to_import", None)
     words = ["model=delays", "dataset=list", "latency=full", f"data_dir={folder}", "device=cpu"]
-    run, _ = compose(words, folder)
+    run, *_ = compose(words, [folder])
     (job,) = plan.make(run).jobs
     figures: dict = {}
     for event in worker.run(replace(job, timing=True)):

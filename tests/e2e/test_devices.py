@@ -25,7 +25,7 @@ def run_on(world, monkeypatch):
 
     def run(models: list[str], dataset: str, devices: list[str]):
         words = ["task=vqa", f"model=[{','.join(models)}]", f"dataset={dataset}", "latency=off", "batch_size=4"]
-        settings, _ = compose([*words, f"data_dir={world.folder / 'data'}"], world.folder / "conf")
+        settings, *_ = compose([*words, f"data_dir={world.folder / 'data'}"], [world.folder / "conf"])
         planned = plan.make(settings)
         planned.devices = devices
         folder = RunFolder.create(world.results, "r")

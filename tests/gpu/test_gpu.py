@@ -34,7 +34,7 @@ def requests(n: int, route: str = "generate"):
     from harness.config.compose import compose
     from harness.run import plan
 
-    run, _ = compose(["model=fusion-self-attention", "task=vqa", "dataset=pocket", f"limit={2 * n}", "device=cpu"])
+    run, *_ = compose(["model=fusion-self-attention", "task=vqa", "dataset=pocket", f"limit={2 * n}", "device=cpu"])
     planned = plan.make(run)
     (key, dataset) = next(iter(planned.datasets.items()))
     task, prompt = planned.task(key[0]), run.prompts["pocket"]

@@ -27,7 +27,7 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def specs():
-    run, _ = compose(["task=all", "dataset=all", "model=all"], absent=True)
+    run, *_ = compose(["task=all", "dataset=all", "model=all"], absent=True)
     return run.datasets
 
 

@@ -175,7 +175,7 @@ def test_the_examples_of_all_keys_are_one_data_set_that_is_composed(page, headin
     head = ["# @package datasets.kitchen", "defaults: [/spec/dataset@_here_, _self_]"]
     text = "\n".join([*head, *(example for _, example in rows)])
     (tmp_path / "dataset" / "kitchen.yaml").write_text(text, "utf-8")
-    spec = compose(["model=pocket-clip", "dataset=kitchen"], tmp_path)[0].datasets["kitchen"]
+    spec = compose(["model=pocket-clip", "dataset=kitchen"], [tmp_path])[0].datasets["kitchen"]
     assert spec == DatasetSpec(**yaml.safe_load(text.replace("defaults", "# defaults")))
 
 
@@ -195,7 +195,7 @@ def test_the_first_data_set_is_composed_and_read(tmp_path, monkeypatch):
     code, rows = examples_of_data()[0]
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "kitchen.yaml").write_text(code, "utf-8")
-    spec = compose(["model=pocket-clip", "dataset=kitchen"], tmp_path)[0].datasets["kitchen"]
+    spec = compose(["model=pocket-clip", "dataset=kitchen"], [tmp_path])[0].datasets["kitchen"]
     (tmp_path / "kitchen").mkdir()
     (tmp_path / "kitchen" / "questions.jsonl").write_text(rows, "utf-8")
     samples = list(data.load("kitchen", spec, "vqa", "en", data_dir=tmp_path))
@@ -288,7 +288,7 @@ def test_the_adapter_of_the_page_loads_its_weights_and_embeds(tmp_path, monkeypa
     (tmp_path / "my-conf" / "prompt" / "terse.yaml").write_text(profile, "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    run = compose(["model=linear", "models.linear.prompt=terse"], tmp_path / "my-conf")[0]
+    run = compose(["model=linear", "models.linear.prompt=terse"], [tmp_path / "my-conf"])[0]
     assert run.prompts["terse"].captioning["zh"] == "用不超过二十个字描述："
     assert run.prompts["terse"].vqa == run.prompts["chat"].vqa
     spec = run.models["linear"]

@@ -22,7 +22,10 @@ COMMANDS = {
     "resume": ["--config-dir", "--help", "words"],
     "report": ["--help", "--lang", "--out", "words"],
     "compare": ["--fail-if-worse", "--help", "--json", "words"],
-    "score": ["--config-dir", "--help", "--json", "--language", "--metric", "--predictions", "--references", "task"],
+    "score": [
+        *("--config-dir", "--help", "--json", "--language", "--metric", "--predictions", "--references"),
+        *("--similarity", "task"),
+    ],
     "fetch": ["--config-dir", "--help", "settings"],
     "train": ["--cfg", "--config-dir", "--help", "--publish", "settings"],
     "doctor": ["--help", "--json", "settings"],

@@ -314,11 +314,12 @@ def test_a_mistake_is_told_without_torch():
 def test_every_recipe_fits_its_class_and_names_recipes_that_exist():
     import inspect
 
-    from harness.config.compose import compose_training, members
+    from harness.config.compose import compose_training
+    from harness.config.files import ConfigFiles
     from harness.targets import load_class
 
-    spec, _ = compose_training([f"model=[{','.join(members('train'))}]"])
-    assert set(spec.recipes) == set(members("train"))
+    spec, _ = compose_training([f"model=[{','.join(ConfigFiles().members('train'))}]"])
+    assert set(spec.recipes) == set(ConfigFiles().members("train"))
     for name, recipe in spec.recipes.items():
         taught = load_class(recipe._target_, Trainable)
         inspect.signature(taught).bind(**recipe.options, **dict.fromkeys(recipe.needs))

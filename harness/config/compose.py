@@ -84,9 +84,19 @@ def compose(
     _check_headers(chosen | {"prompt": list(members("prompt", config_dir))}, config_dir)
     _load_families(members("model", config_dir)[name] for name in chosen["model"])
     run = _typed(_hydra(lists + rest, config_dir), chosen, config_dir)
+    _command_line_first(run, {key for key, _ in map(_parse, overrides)})
     run.models |= own or {}
     _check_values(run, config_dir)
     return run, from_sets - (set(chosen["model"]) - set(run.models))
+
+
+def _command_line_first(run: RunSpec, said: set[str]) -> None:
+    """Have `batch_size` on the command line beat what the models' files say of it; `models.NAME.batch_size` there beats
+    both."""
+    if "batch_size" in said:
+        for name, model in run.models.items():
+            if f"models.{name}.batch_size" not in said:
+                model.batch_size = None
 
 
 def compose_training(overrides: Sequence[str], config_dir: Path | None = None) -> tuple[TrainingSpec, list[str]]:

@@ -88,12 +88,22 @@ def compose(
             _load_families(files.members("model")[name] for name in chosen["model"])
             lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
             run = _typed(_hydra(lists + rest, files), chosen, files)
+            _command_line_first(run, {key for key, _ in map(_parse, overrides)})
             before = set(run.models)
             run.models |= own or {}
             _check_values(run, files)
             return Composed(run, from_sets - (set(chosen["model"]) - before), choice.faults)
         except FileFault as fault:
             choice.drop(fault)
+
+
+def _command_line_first(run: RunSpec, said: set[str]) -> None:
+    """Have `batch_size` on the command line beat what the models' files say of it; `models.NAME.batch_size` there beats
+    both."""
+    if "batch_size" in said:
+        for name, model in run.models.items():
+            if f"models.{name}.batch_size" not in said:
+                model.batch_size = None
 
 
 class _Choice:

@@ -44,7 +44,8 @@ class ModelSpec:
     dtype: str = "auto"
     """float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, float32 elsewhere."""
     batch_size: int | None = None
-    """The most requests in one call of the adapter; None: the run's batch_size."""
+    """The most requests in one call of the adapter; None: the run's batch_size, which on the command line beats what a
+    file says here."""
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the adapter's constructor after `spec`, for adapters without a spec class of their own."""

@@ -53,9 +53,10 @@ def _test(group: Group, a: Cell, b: Cell) -> _Test | None:
 
 def pairs(group: Group, strings: Strings) -> Table | None:
     """The best model against each other one, from the paired tests; None where there is no test."""
-    best, *others = [cell for cell in group.models if cell.score.value is not None] or [None]
-    if best is None:
+    scored = [cell for cell in group.models if cell.score.value is not None]
+    if not scored:
         return None
+    best, *others = scored
     rows = [
         (
             other.label,
@@ -180,7 +181,8 @@ def standings(summary: Summary, strings: Strings) -> Table | None:
     rows = []
     for row in summary.standings:
         rate, place = (
-            Number(*(number(row.get(key + end)) for end in ("", "_low", "_high"))) for key in ("win_rate", "borda")
+            Number(number(row.get(key)), number(row.get(f"{key}_low")), number(row.get(f"{key}_high")))
+            for key in ("win_rate", "borda")
         )
         rows.append(
             (

@@ -437,7 +437,12 @@ def _numbers(metrics: Mapping[str, Any], where: str) -> dict[str, Number]:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: metric '{name}' should be an object with value, low and high, but is {value!r}.")
     return {
-        name: Number(*(number(value.get(key)) for key in ("value", "low", "high")), value.get("larger_is_better", True))
+        name: Number(
+            number(value.get("value")),
+            number(value.get("low")),
+            number(value.get("high")),
+            bool(value.get("larger_is_better", True)),
+        )
         for name, value in metrics.items()
     }
 
@@ -521,7 +526,7 @@ def _groups(
 
 
 def _joint(table: Mapping[str, Any], split: bool) -> Joint:
-    return Joint(*(table[key] for key in ("by_id", "by_words", "other", "samples")), split)
+    return Joint(table["by_id"], table["by_words"], table["other"], table["samples"], split)
 
 
 def _belongs(row: Mapping[str, Any], key: CellGroup) -> bool:

@@ -109,6 +109,25 @@ def test_options_of_an_adapter_are_free(mine):
     assert settings("model=mine", "models.mine.options.depth=3", config_dir=mine).models["mine"].options == {"depth": 3}
 
 
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ([], 2),
+        (["batch_size=4"], 4),
+        (["batch_size=auto"], None),
+        (["models.mine.batch_size=8"], 8),
+        (["models.mine.batch_size=8", "batch_size=4"], 8),
+    ],
+)
+def test_a_batch_size_on_the_command_line_beats_a_models_file_and_that_of_one_model_beats_that_of_all(
+    mine, said, found
+):
+    file = mine / "model" / "mine.yaml"
+    file.write_text(file.read_text("utf-8") + "batch_size: 2\n", "utf-8")
+    run = settings("model=mine", *said, config_dir=mine)
+    assert (run.models["mine"].batch_size or run.batch_size) == found
+
+
 def test_auto_batch_size_is_no_number(mine):
     assert settings("model=mine", "batch_size=auto", config_dir=mine).batch_size is None
     assert settings("model=mine", "batch_size=7", config_dir=mine).batch_size == 7

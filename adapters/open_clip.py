@@ -203,4 +203,5 @@ class OpenClipCoCa(OpenClip):
     def _answer(self, text: list[int], prompt: list[int]) -> Answer:
         new = text[len(prompt) :]
         words = [token for token in new if token != self.tokenizer.eot_token_id]
-        return Answer(self.tokenizer.decode(words).strip(), tokens_in=len(prompt), tokens_out=len(new))
+        cut_off = text[-1] != self.tokenizer.eot_token_id
+        return Answer(self.tokenizer.decode(words).strip(), len(prompt), len(new), cut_off)

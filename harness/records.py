@@ -193,6 +193,13 @@ class Record:
             return self.chosen
         return self.scores.index(max(self.scores))
 
+    @property
+    def written(self) -> str | None:
+        """The text as the model wrote it; None where choices were scored, a query was ranked, or no answer came."""
+        if self.best is not None or self.retrieval is not None:
+            return None
+        return self.answer if self.raw is None else self.raw
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object without the fields that are empty, but for `id`, `cluster` and an answer of no text."""
         row: dict[str, Any] = {"id": self.id, "cluster": self.cluster}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.dataset import Dataset
+from harness.metrics.answers import final_answer
 from harness.records import Answer, Language, Record, Request, Route, Sample
 from harness.targets import load_class
 
@@ -79,7 +80,8 @@ class Task(ABC):
         """The record of one answered sample: generated text, or a score for each choice [k]."""
         record = blank_record(sample)
         if isinstance(answer, Answer):
-            record.answer, record.tokens_out = answer.text, answer.tokens_out
+            put_answer(record, answer.text)
+            record.tokens_out, record.cut_off = answer.tokens_out, bool(answer.cut_off)
         else:
             record.scores = tuple(round(float(score), 6) for score in answer)
             record.chosen = int(answer.argmax())
@@ -138,6 +140,12 @@ class GalleryTask(Task):
 def make_task(target: str, spec: TaskSpec) -> Task:
     """The task that a config names; raises UserError where the class is absent or is not a task."""
     return load_class(target, Task)(spec)  # pyright: ignore[reportAbstractUsage] - a subclass of it
+
+
+def put_answer(record: Record, text: str) -> None:
+    """Give a record the text that a model wrote: its final answer, and the text itself where that is another."""
+    record.answer = final_answer(text).text
+    record.raw = text if text != record.answer else None
 
 
 def blank_record(sample: Sample) -> Record:

@@ -212,8 +212,9 @@ class FusionAdapter(Adapter):
         with self.clock.phase("postprocess"):
             sent = inputs.ids_mask.sum(1).tolist() if inputs.ids_mask is not None else [0] * inputs.n
             texts = self.tokenizer.decode_batch(rows)
-            written = [min(len(row) + 1, most) for row in rows]
-            return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, written, strict=True)]
+            # A row holds neither its end nor what follows: one as long as the limit has no end.
+            written = [(min(len(row) + 1, most), len(row) >= most) for row in rows]
+            return [Answer(text.strip(), n, *told) for text, n, told in zip(texts, sent, written, strict=True)]
 
     def rank(self, inputs: Prepared) -> list[np.ndarray]:
         """The mean log-likelihood of each choice as the decoder's answer: n arrays, float32 [choices]."""

@@ -19,6 +19,7 @@ from .decoding import (
     choice_likelihoods,
     choice_tokens,
     count_tokens,
+    cut_off,
     generate_greedily,
     plain_generate,
     use_greedy_decoding,
@@ -114,9 +115,10 @@ class ChatModel(TransformersAdapter):
         rows = generate_greedily(plain_generate(self.model), tensors, inputs.lengths, self.clock)[:, width:]
         sent = inputs.tensors["attention_mask"].sum(dim=1).tolist()
         with self.clock.phase("postprocess"):
-            received = count_tokens(rows, self.model.generation_config.eos_token_id)
+            stop = self.model.generation_config.eos_token_id
+            counts = zip(sent, count_tokens(rows, stop), cut_off(rows, stop), strict=True)
             texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-            return [Answer(text.strip(), *counts) for text, *counts in zip(texts, sent, received, strict=True)]
+            return [Answer(text.strip(), *told) for text, told in zip(texts, counts, strict=True)]
 
     def rank(self, inputs: Prompts) -> list[np.ndarray]:
         """The mean log-likelihood of each choice's tokens as the answer's beginning: n arrays, float32 [choices]."""

@@ -122,8 +122,23 @@ def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[i
     >>> count_tokens(torch.tensor([[5, 6, 2, 0], [5, 6, 7, 8]]), stop=2)
     [3, 4]
     """
-    stops = {stop} if isinstance(stop, int) else set(stop or ())
+    stops = _stops(stop)
     return [next((i + 1 for i, token in enumerate(row) if token in stops), len(row)) for row in rows.tolist()]
+
+
+def cut_off(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[bool]:
+    """Whether the token limit ended each of `rows` [n, length], as it has no `stop`.
+
+    >>> import torch
+    >>> cut_off(torch.tensor([[5, 6, 2, 0], [5, 6, 7, 8], [5, 6, 7, 2]]), stop=2)
+    [False, True, False]
+    """
+    stops = _stops(stop)
+    return [stops.isdisjoint(row) for row in rows.tolist()]
+
+
+def _stops(stop: int | Sequence[int] | None) -> set[int]:
+    return {stop} if isinstance(stop, int) else set(stop or ())
 
 
 def choice_tokens(tokenizer: Any, choices: Sequence[str]) -> list[list[int]]:

@@ -23,6 +23,7 @@ from .decoding import (
     choice_likelihoods,
     choice_tokens,
     count_tokens,
+    cut_off,
     generate_greedily,
     use_greedy_decoding,
 )
@@ -136,11 +137,11 @@ class Prompted(TransformersAdapter):
             output = generate_greedily(self.model.generate, tensors, inputs.lengths, self.clock)
             output = output[:, self.prompt_width(output, tensors["input_ids"]) :]
             with self.clock.phase("postprocess"):
-                received = count_tokens(output, self.stop)
                 sent = group.tensors["attention_mask"].sum(dim=1).tolist()
+                counts = zip(sent, count_tokens(output, self.stop), cut_off(output, self.stop), strict=True)
                 texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
-                for row, text, *counts in zip(group.rows, texts, sent, received, strict=True):
-                    answers[row] = Answer(text.strip(), *counts)
+                for row, text, told in zip(group.rows, texts, counts, strict=True):
+                    answers[row] = Answer(text.strip(), *told)
         return answers
 
     def prompt_width(self, output: Any, prompt: Any) -> int:

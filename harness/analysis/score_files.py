@@ -28,7 +28,7 @@ from harness.errors import UserError, counted, nearest
 from harness.metrics.classification import map_to_label
 from harness.metrics.ranking import rank_both
 from harness.records import Record
-from harness.task import GalleryTask, Scoring, Task, make_task
+from harness.task import GalleryTask, Scoring, Task, make_task, put_answer
 
 SEED = 0
 """The seed of the intervals' resamples: the same files give the same numbers."""
@@ -154,7 +154,9 @@ class _Line:
 
 def _record(line: _Line, labels: Sequence[str], language: Literal["en", "zh"]) -> Record:
     """A line as the record that a run would have written. Raises UserError for references that name nothing."""
-    record = Record(id=line.id, cluster=line.cluster, slices=line.slices, answer=line.prediction)
+    record = Record(id=line.id, cluster=line.cluster, slices=line.slices)
+    if line.prediction is not None:
+        put_answer(record, line.prediction)
     record.references = tuple(line.references)
     if labels:
         _add_label(record, line, labels, language)

@@ -1,7 +1,7 @@
 """The one way from records to numbers: `harness run`, `report`, `compare` and `score` all come through here.
 
-What holds for every task is done here and not in each: the headline is the one that the data set declares, and samples
-that count only together become one row.
+What holds for every task is done here and not in each: what a model wrote is read for its final answer, the headline is
+the one that the data set declares, and samples that count only together become one row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from harness.analysis.record_table import RecordTable
 from harness.errors import UserError
 from harness.metrics import Scored, mean
+from harness.metrics.answers import final_answer
+from harness.metrics.hygiene import is_empty, refuses
 from harness.records import Record
 from harness.task import Scoring, Task
 
@@ -28,18 +30,53 @@ class ScoredCell:
     """What counts: a group of records that count together is one record here."""
     scored: list[Scored]
     """Statistics with a row for each of `records`."""
+    shares: dict[str, float | None]
+    """Which shares of the texts that a model wrote are not proper answers (see `Shares`)."""
+
+
+@dataclass
+class Shares:
+    """Counts, over the texts that a model wrote, those that are not proper answers."""
+
+    given: int = 0
+    cut_off: int = 0
+    """Ended by the token limit."""
+    refused: int = 0
+    empty: int = 0
+    """Without a final answer, those with an unfinished trace included."""
+    unfinished: int = 0
+    """Ended inside a trace of reasoning."""
+
+    def read(self, record: Record) -> Record:
+        """The record with the final answer by today's rules, whichever version wrote it; its text is counted."""
+        text = record.written
+        if text is None:
+            return record
+        final = final_answer(text)
+        self.given += 1
+        self.cut_off += record.cut_off
+        self.refused += refuses(final.text)
+        self.empty += is_empty(final.text)
+        self.unfinished += final.unfinished
+        return record if record.answer == final.text else replace(record, answer=final.text)
+
+    def to_json(self) -> dict[str, float | None]:
+        """Shares of the texts, 0 to 1; None where there is no text."""
+        counts = {name: count for name, count in vars(self).items() if name != "given"}
+        return {name: count / self.given if self.given else None for name, count in counts.items()}
 
 
 def score(task: Task, records: Iterable[Record], scoring: Scoring) -> ScoredCell:
     """Score records as the task does. Raises UserError where the declared headline cannot be computed from them."""
-    table = records if isinstance(records, RecordTable) else RecordTable(records)
+    shares = Shares()
+    table = RecordTable(map(shares.read, records))
     scored = task.score(table, scoring)
     if scoring.metric:
         scored = _headline_first(scored, scoring.metric)
     groups = _groups(table)
     if groups is None:
-        return ScoredCell(table, table, list(scored))
-    return ScoredCell(table, table.grouped(groups), [_joined(item, groups) for item in scored])
+        return ScoredCell(table, table, list(scored), shares.to_json())
+    return ScoredCell(table, table.grouped(groups), [_joined(item, groups) for item in scored], shares.to_json())
 
 
 def chance(task: Task, records: RecordTable, scoring: Scoring) -> list[Scored]:

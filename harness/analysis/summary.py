@@ -274,7 +274,7 @@ def in_order(cell: ScoredCell, ids: list[str]) -> ScoredCell:
         raise UserError("its records are not of the samples that the other models were asked about")
     order = [place[name] for name in ids]
     scored = [replace(item, statistics=item.statistics[order]) for item in cell.scored]
-    return ScoredCell(cell.asked, cell.records.take(order), scored)
+    return replace(cell, records=cell.records.take(order), scored=scored)
 
 
 def _standings(tables: Sequence[tuple[dict[str, Scored], statistics.Clusters]], seed: int) -> list[dict[str, Any]]:

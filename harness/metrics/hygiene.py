@@ -6,6 +6,7 @@ These rates explain a low score: a model that answers a Chinese question in Engl
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -18,6 +19,42 @@ _CHINESE = re.compile(f"[{CJK}]")
 _LATIN = re.compile(r"[A-Za-z]")
 LEAST_REPEATED = 20
 """Characters below which a repetition does not count: a short one, such as "no no no", may be meant."""
+
+_CANNOT = r"(?:can't|can ?not|won't|will not|(?:'m|am) (?:unable|not able|not allowed)|must decline|have to decline|don't have)"
+_REFUSALS = (
+    # "I'm sorry, but I can't ...", "Unfortunately, I am unable to ..."
+    rf"(?:(?:i'm|i am|we are)?\s*(?:very |so |truly )?(?:sorry|afraid)|(?:i|my|our)\s+apolog\w+|unfortunately)\b"
+    rf"[^.!?]{{0,40}}?[.!]?\s*\b(?:i|we)\s*{_CANNOT}",
+    # "As an AI, I can't see ..."
+    rf"as an? (?:ai|artificial|(?:\w+ )?language model)\b[^.!?]{{0,80}}?\bi\s*(?:{_CANNOT}|do not|don't)",
+    # "I cannot assist with that"; but "I cannot see a dog" is an answer
+    rf"(?:i|we)\s*{_CANNOT}(?: be able)?(?: to)?\s+(?:assist|help|comply|ful ?fil|provide|answer|respond|engage|participate|"
+    r"process|analy[sz]e|discuss|identify|recogni[sz]e|continue|do that|(?:see|view|access|open)\s+(?:the |this |any |your )?"
+    r"(?:image|picture|photo|video|file)s?\b)",
+    # 抱歉，我无法……
+    r"(?:很|非常|十分|真的|实在)?(?:抱歉|对不起|不好意思|遗憾)[^。！？]{0,20}?(?:无法|不能|没有?办法|没法|不便|不可以|不会)",
+    # 作为人工智能，我无法……
+    r"(?:我是|作为)(?:一[个名款位])?(?:ai|人工智能|[^，。]{0,6}?语言模型|[^，。]{0,4}?助手)[^。！？]{0,30}?(?:无法|不能|没有|不具备)",
+    # 我不能回答……; but 我不能确定 is an answer
+    r"我(?:无法|不能|没有?办法|没法|不便|拒绝)[^，。！？]{0,12}?(?:回答|提供|协助|帮|满足|讨论|识别|处理|查看|访问|生成|参与|给出|"
+    r"看到?(?:这|该|您|你)?[张幅个的]*(?:图|照片|视频))",
+)
+"""How refusals begin, in English and Chinese."""
+_REFUSAL = re.compile(rf"[^\w]*(?:{'|'.join(_REFUSALS)})", re.IGNORECASE)
+
+
+def is_empty(text: str) -> bool:
+    """Whether an answer holds no text."""
+    return not text.strip()
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer begins by declining to answer, in English or Chinese.
+
+    These are the usual wordings of chat models, such as "I'm sorry, but I can't ...", "As an AI, I cannot see ..." and
+    抱歉，我无法……. A refusal that is only mentioned further on is none.
+    """
+    return _REFUSAL.match(unicodedata.normalize("NFKC", text[:300]).replace("’", "'")) is not None
 
 
 def wrong_language(text: str, language: str) -> bool:
@@ -51,7 +88,7 @@ def answer_hygiene(predictions: Sequence[str | None], language: str) -> list[Sco
     name = {"en": "English", "zh": "Chinese"}[language]
     checks = (
         ("wrong_language_rate", f"share of the answers not in {name}", lambda text: wrong_language(text, language)),
-        ("empty_rate", "share of the answers that are empty", lambda text: not text.strip()),
+        ("empty_rate", "share of the answers that are empty", is_empty),
         ("repetition_rate", "share of the answers that end in one unit repeated four times or more", repeats_endlessly),
     )
     given = np.fromiter((p is not None for p in predictions), np.float64, len(predictions))

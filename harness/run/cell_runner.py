@@ -236,8 +236,10 @@ class CellRunner:
         if len(outputs) != len(requests):
             raise ValueError(f"{name} gave {len(outputs)} answers to {len(requests)} requests")
         if self.cell.route == "generate":
-            for output in outputs:
+            for output, request in zip(outputs, requests, strict=True):
                 _check_answer(name, output)
+                if output.cut_off is None and output.tokens_out is not None:
+                    output.cut_off = output.tokens_out >= request.max_new_tokens
             return list(outputs)
         if self.cell.route == "rank":
             rows = [np.asarray(output, dtype=np.float32) for output in outputs]

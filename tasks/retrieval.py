@@ -83,7 +83,7 @@ class _Clustered(LazySequence[Sample]):
 
     def form(self) -> Form:
         """See `Dataset.form`."""
-        return self.whole.form()
+        return self.whole.form
 
     def item(self, index: int) -> Sample:
         return replace(self.samples[index], cluster=self.clusters[index])

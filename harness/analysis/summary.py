@@ -14,6 +14,7 @@ from typing import Any
 
 import harness
 from harness.analysis import statistics
+from harness.analysis.record_table import RecordTable
 from harness.analysis.scoring import ScoredCell, chance, score
 from harness.config.specs import from_json
 from harness.errors import UserError, commonest
@@ -136,6 +137,8 @@ class GroupSummary:
         failed = sum(error is not None for error in errors)
         cell["samples"], cell["failed"] = len(records), failed
         cell["coverage"] = 1 - failed / len(records) if records else None
+        if cell["origin"] != "reference":
+            cell["text_cut"] = _text_cut(found.asked)
         cell["failed_reason"] = commonest([error for error in errors if error is not None])
         cell["slices"] = statistics.slices_to_json(scored[0], self.clusters, records.column("slices"), self.seed)
         if failed and failed < len(records):
@@ -241,6 +244,7 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         "samples": info["samples"],
         "rows_left_out": info.get("rows_left_out", 0),
         "failed": None,
+        "text_cut": None,
         "headline": None,
         "metrics": {},
         "slices": {},
@@ -260,6 +264,13 @@ def why_unscored(error: Exception) -> str:
     """Why records cannot be scored, from what scoring them raised."""
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return f"cannot be scored: {reason}"
+
+
+def _text_cut(records: RecordTable) -> float | None:
+    """The share of the samples (of retrieval, of the texts) whose text the model saw a part of alone."""
+    queries = zip(records.column("text_cut"), records.column("retrieval"), strict=True)
+    flags = [cut for cut, query in queries if not query or query.get("direction") == "t2i"]
+    return sum(flags) / len(flags) if flags else None
 
 
 def in_order(cell: ScoredCell, ids: list[str]) -> ScoredCell:

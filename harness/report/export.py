@@ -18,7 +18,7 @@ from harness.report.tables import Table
 
 _FACTS = [
     *("run", "machine", "model", "origin", "route", "status", "reason", "samples", "failed", "coverage", "of_answered"),
-    *("clusters", "reliable", "doubt", "headline", "larger_is_better", "best", "unranked_reason"),
+    *("text_cut", "clusters", "reliable", "doubt", "headline", "larger_is_better", "best", "unranked_reason"),
 ]
 _LATENCY = [
     *("p50_ms", "p90_ms", "p95_ms", "p99_ms", "n", "first_token_ms", "tokens_out", "tokens_per_s", "samples_per_s"),

@@ -69,6 +69,7 @@ STRINGS: dict[str, tuple[str, str]] = {
     "sample_count": ("samples", "样本"),
     "failures": ("failed", "失败"),
     "of_answered": ("of answered", "已答中"),
+    "text_cut": ("text cut", "文本截断"),
     "win_rate": ("win rate [95 %]", "胜率 [95 %]"),
     "mean_rank": ("mean rank [95 %]", "平均名次 [95 %]"),
     "tables": ("tables", "表数"),
@@ -263,6 +264,11 @@ STRINGS: dict[str, tuple[str, str]] = {
     "counts_note": (
         "These rows are over different numbers of samples ({counts}); differences may be due to the samples.",
         "这些行的样本数不同（{counts}），差异可能来自样本。",
+    ),
+    "text_cut_note": (
+        "Text was cut: it is longer than the context of {models}, and what stands behind was not seen. The share of "
+        "samples (of retrieval, of texts) is in parentheses.",
+        "文本被截断：超出了 {models} 的上下文长度，其后的内容模型没有看到。括号内为受影响样本（检索为文本）的比例。",
     ),
     "origins_note": (
         "Gaps with 95 % intervals; ≈ has not been shown to differ (paired test, Holm). Choosing the best of "

@@ -63,6 +63,8 @@ class Cell:
     """Why samples failed: the commonest reason."""
     coverage: float | None
     """Share of samples that were answered, 0 to 1."""
+    text_cut: float | None
+    """Share of samples (of retrieval, of texts) of whose text the model saw a part alone, 0 to 1."""
     headline: str
     metrics: Mapping[str, Number]
     definitions: Mapping[str, str]
@@ -396,6 +398,7 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         failed=_count(row.get("failed")),
         failed_reason=row.get("failed_reason") or "",
         coverage=_coverage(row),
+        text_cut=number(row.get("text_cut")),
         headline=headline,
         metrics=metrics,
         definitions=_definitions(row),

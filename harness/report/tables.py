@@ -138,6 +138,10 @@ def results(group: Group, strings: Strings) -> Table:
             lambda cell: formats.NONE if cell.reference else formats.share(cell.coverage),
         ),
         (Column(strings("of_answered"), right=True, drop_order=5), of_answered),
+        (
+            Column(strings("text_cut"), right=True, drop_order=1),
+            lambda cell: formats.share(cell.text_cut) if cell.text_cut else formats.NONE,
+        ),
         _figure(strings("p50"), "p50_ms", drop_order=2),
         _figure(strings("rate"), "samples_per_s", drop_order=4),
         _figure(strings("load"), "load_s", drop_order=8),
@@ -309,6 +313,8 @@ def notes(group: Group, strings: Strings) -> list[str]:
     if left_out := max((cell.rows_left_out for cell in group.cells), default=0):
         found.append(strings("rows_left_out", n=left_out))
     found.extend(_failures(group, strings))
+    if cut := [f"{cell.label} ({formats.share(cell.text_cut)})" for cell in group.cells if cell.text_cut]:
+        found.append(strings("text_cut_note", models=", ".join(cut)))
     if unranked := _unranked(group, strings):
         found.append(unranked)
     doubts: dict[str, list[str]] = {}

@@ -205,6 +205,20 @@ def test_text_is_normalised_and_unknown_text_falls_back_to_bytes():
         assert tokenizer.decode(tokenizer.encode(normalise(text)).ids) == normalise(text)
 
 
+def test_text_and_choices_that_are_cut_are_counted(model):
+    room = model.config.max_text - (len(model.tokenizer.encode("").ids))
+    texts = ["1" * n for n in (room, room + 1, 3 * room)]  # a digit is a token of its own
+    assert [len(model.tokenizer.encode(text).ids) - model.config.max_text for text in texts[:2]] == [0, 1]
+    asked = [Request((picture(), text), ("yes", "no")) for text in ("red", *texts)]
+    for route in ("embed", "rank", "generate"):
+        assert model.text_cut(model.prepare(asked, route)) == [False, False, True, True]
+    long = "1" * model.config.max_answer
+    asked = [Request((picture(), "red"), choices) for choices in (("yes", "no"), ("yes", long))]
+    assert model.text_cut(model.prepare(asked, "rank")) == [False, True]
+    assert model.text_cut(model.prepare(asked, "generate")) == [False, False]
+    assert model.text_cut(model.prepare([Request((picture(),))], "embed")) == [False]
+
+
 def test_chinese_characters_and_digits_are_tokens_of_their_own():
     tokenizer = build_tokenizer(["红色的圆形", "12"] * 50)
     assert len(tokenizer.encode("红色的圆形").ids) == 5

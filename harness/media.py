@@ -129,7 +129,7 @@ def reads(media: Iterable[Media]) -> list[Read]:
         return [read for read in found if read is not None]
 
 
-def _note(key: str, content: bytes | np.ndarray, size: int | None = None, time: int | None = None) -> None:
+def _note(key: str, content: bytes | memoryview, size: int | None = None, time: int | None = None) -> None:
     """Remember what a medium was when it was opened; its bytes are in memory anyway."""
     read = Read(key, hashlib.sha256(content).hexdigest()[:16], size, time)
     with _reads_lock:
@@ -169,7 +169,7 @@ def open_image(media: Media) -> Image.Image:
 
     if isinstance(media.source, np.ndarray):
         pixels = np.ascontiguousarray(media.source)
-        _note(media.key, pixels)
+        _note(media.key, pixels.data)
         return Image.fromarray(pixels)
     return _once(("image", media.key), lambda: _decoded_image(media), lambda image: 4 * image.width * image.height)
 
@@ -264,7 +264,7 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
         if media.rate is None:
             raise _failure(media, "the array comes without its rate")
         sound, found = np.asarray(media.source, np.float32), media.rate
-        _note(media.key, np.ascontiguousarray(sound))
+        _note(media.key, np.ascontiguousarray(sound).data)
     else:
         try:
             encoded = _file(media)

@@ -45,7 +45,11 @@ class Row:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    p_adjusted: float | None = None
+    """After the correction over all that is compared."""
+    correction: str = "holm"
     p_holm: float | None = None
+    """The same, by its name in versions before this one."""
     n: int
     verdict: str
     """better, worse or same (not distinguishable); or missing (in B), failed (in B), not comparable or cannot be
@@ -157,15 +161,15 @@ def _pair(left: CellStore, right: CellStore) -> _Pair:
     return _Pair(pairing, "", first, second, statistics.compare(second, first, ours.records.clusters))
 
 
-def _row(known: dict[str, Any], pair: _Pair, p_holm: float) -> Row:
+def _row(known: dict[str, Any], pair: _Pair, p: float) -> Row:
     if pair.a is None or pair.b is None or pair.test is None:
         return Row(**known, n=pair.pairing.samples[0], verdict="not comparable", reason=pair.reason)
     metric, test = pair.a.metric, pair.test
     verdict, reason = "same", ""
-    if math.isnan(p_holm):
+    if math.isnan(p):
         verdict = "cannot be tested"
         reason = "a score is undefined" if math.isnan(test.difference) else "all samples are in one cluster"
-    elif p_holm < ALPHA:
+    elif p < ALPHA:
         verdict = "better" if (test.difference > 0) == metric.larger_is_better else "worse"
     return Row(
         **known,
@@ -176,7 +180,8 @@ def _row(known: dict[str, Any], pair: _Pair, p_holm: float) -> Row:
         low=finite(test.low),
         high=finite(test.high),
         p=finite(test.p),
-        p_holm=finite(p_holm),
+        p_adjusted=finite(p),
+        p_holm=finite(p),
         n=test.n,
         verdict=verdict,
         reason=reason,

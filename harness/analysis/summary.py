@@ -229,8 +229,9 @@ def comparison_rows(group: CellGroup, metric: str, found: Sequence[statistics.Co
     """The entries of `comparisons` in summary.json for the pairs of one group."""
     return [
         {**group._asdict(), "metric": metric, "a": c.a, "b": c.b}
-        | {name: finite(getattr(c, name)) for name in ("difference", "low", "high", "p", "p_holm", "detectable")}
-        | {"n": c.n}
+        | {name: finite(getattr(c, name)) for name in ("difference", "low", "high", "p", "p_adjusted")}
+        | {"correction": c.correction, "p_holm": finite(c.p_adjusted)}  # its name in versions before this one
+        | {"detectable": finite(c.detectable), "n": c.n}
         for c in found
     ]
 

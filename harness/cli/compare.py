@@ -80,7 +80,7 @@ def _run_and_model(results: Path, word: str) -> tuple[RunFolder, str]:
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     """A row for people: without the second model where it is the first, and without what is told below the table."""
-    left_out = ["note", "reason"] + (["model_b"] if row["model_b"] in ("", row["model"]) else [])
+    left_out = ["note", "reason", "p_holm"] + (["model_b"] if row["model_b"] in ("", row["model"]) else [])
     return {key: value for key, value in row.items() if key not in left_out}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from harness.metrics import ALPHA
 from harness.records import ORIGINS
@@ -46,9 +47,14 @@ def _test(group: Group, a: Cell, b: Cell) -> _Test | None:
             value, low, high = (None if bound is None else -bound for bound in (value, high, low))
         elif tested != names:
             continue
-        p, detectable, n = (number(row.get(key)) for key in ("p_holm", "detectable", "n"))
+        p, detectable, n = (number(row.get(key)) for key in (_p_key(row), "detectable", "n"))
         return _Test(Number(value, low, high), p=p, detectable=detectable, n=n)
     return None
+
+
+def _p_key(row: Mapping[str, Any]) -> str:
+    """Where the corrected p value stands: summaries of versions before 0.2 have one correction alone."""
+    return "p_adjusted" if "p_adjusted" in row else "p_holm"
 
 
 def pairs(group: Group, strings: Strings) -> Table | None:
@@ -71,7 +77,8 @@ def pairs(group: Group, strings: Strings) -> Table | None:
     ]
     if not rows:
         return None
-    keys = ("against", "difference", "p_holm", "shown", "detectable", "n")
+    correction = next((row.get("correction") for row in group.comparisons), "") or "holm"
+    keys = ("against", "difference", f"p {correction}", "shown", "detectable", "n")
     columns = tuple(Column(strings(key), right=key not in ("against", "shown")) for key in keys)
     return Table(columns, tuple(Row(row) for row in rows), f"{best.label} − …")
 

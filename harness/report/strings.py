@@ -107,7 +107,8 @@ STRINGS: dict[str, tuple[str, str]] = {
     "reason": ("reason", "原因"),
     "against": ("against", "对手"),
     "difference": ("difference", "差值"),
-    "p_holm": ("p (Holm)", "p (Holm)"),
+    "p holm": ("p (Holm)", "p (Holm)"),
+    "p romano-wolf": ("p (Romano–Wolf)", "p (Romano–Wolf)"),
     "shown": ("shown?", "显著？"),
     "yes": ("yes", "是"),
     "no": ("no", "否"),
@@ -161,9 +162,11 @@ STRINGS: dict[str, tuple[str, str]] = {
         "exact_match、token_f1 和生成式回答的 accuracy（字母、数字、否定与思维过程的读法有变），以及区间、标记和名次。",
     ),
     "best_note": (
-        "★ best of its table; ≈ not distinguishable from the best at 5 % (paired test over all samples, Holm over "
-        "all pairs). Differences between models so marked may be chance.",
-        "★ 本表最佳；≈ 与最佳在 5 % 水平上无法区分（全样本成对检验，对所有模型对作 Holm 校正）。"
+        "★ best of its table; ≈ not distinguishable from the best at 5 % (paired test over all samples, "
+        "corrected over all pairs: Holm, above 20 models Romano–Wolf). Differences between models so marked may be "
+        "chance.",
+        "★ 本表最佳；≈ 与最佳在 5 % 水平上无法区分（全样本成对检验，对所有模型对作校正：Holm，超过 20 个模型用 "
+        "Romano–Wolf）。"
         "如此标记的模型间差异可能出于偶然。",
     ),
     "interval_note": (
@@ -271,10 +274,9 @@ STRINGS: dict[str, tuple[str, str]] = {
         "文本被截断：超出了 {models} 的上下文长度，其后的内容模型没有看到。括号内为受影响样本（检索为文本）的比例。",
     ),
     "origins_note": (
-        "Gaps with 95 % intervals; ≈ has not been shown to differ (paired test, Holm). Choosing the best of "
-        "several on these "
-        "samples flatters an origin with many models a little.",
-        "差距附 95 % 区间；≈ 表示差异未获证实（成对检验，Holm 校正）。在同一批样本上从多个模型中择优，"
+        "Gaps with 95 % intervals; ≈ has not been shown to differ (paired test, corrected over all pairs). "
+        "Choosing the best of several on these samples flatters an origin with many models a little.",
+        "差距附 95 % 区间；≈ 表示差异未获证实（成对检验，对所有模型对校正）。在同一批样本上从多个模型中择优，"
         "对模型较多的来源略为有利。",
     ),
     "standings_note": (

@@ -50,7 +50,7 @@ def test_runs_over_the_same_samples_are_tested_together_with_one_correction(tmp_
         ("m", "a", "m", "b"),
         ("old", "a", "m", "b"),
     }
-    assert [float(row["p_holm"]) for row in found] == pytest.approx(holm([float(row["p"]) for row in found]))
+    assert [float(row["p_adjusted"]) for row in found] == pytest.approx(holm([float(row["p"]) for row in found]))
 
 
 def test_other_content_under_the_same_ids_has_a_table_of_its_own(tmp_path, reported):

@@ -118,7 +118,16 @@ def pairs():
             gap = round(MODELS[best][4] - MODELS[other][4], 3)
             low, high = sorted((round(sign * (gap - 0.04), 3), round(sign * (gap + 0.04), 3)))
             row = dict(task="vqa", dataset="pocket", language=language, ablate="", metric="exact_match", a=a, b=b)
-            yield row | dict(difference=sign * gap, low=low, high=high, p=p / 3, p_holm=p, detectable=0.057, n=200)
+            yield row | dict(
+                difference=sign * gap,
+                low=low,
+                high=high,
+                p=p / 3,
+                p_adjusted=p,
+                correction="holm",
+                detectable=0.057,
+                n=200,
+            )
 
 
 def standing(model, rate, place):

@@ -28,7 +28,7 @@ def test_the_best_model_stands_first_in_each_difference(demo):
 def test_only_a_corrected_p_below_five_percent_shows_a_difference(demo):
     def borderline(data):
         for row, p in zip(data["comparisons"], (0.0499, 0.05, None), strict=False):
-            row["p_holm"] = p
+            row["p_adjusted"] = p
 
     table = comparisons.pairs(data_of(demo, borderline).groups[0], STRINGS)
     assert table is not None

@@ -27,7 +27,8 @@ _TAGS = (
 """What opens and what closes a mark that encloses the answer."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _FINAL_LINE = re.compile(
-    r"(?:(?:\bfinal\s+answer(?:\s+is)?|最[终后]的?答案[是为]?)[*_]*\s*[:：]|^[#*_ ]*final\s+answer[*_ ]*$)[\s*_]*(?P<rest>.+)",
+    r"(?:(?:\bfinal\s+answer(?:\s+is)?|最[终后]的?答案[是为]?)[*_]*\s*[:：]|^[#*_ ]*final\s+answer[*_ ]*$)[\s*_]*"
+    r"(?P<rest>.+)",
     re.IGNORECASE | re.MULTILINE,
 )
 """The words that announce the answer, and the rest of their line, or the next line where that is blank."""
@@ -135,8 +136,8 @@ def _tagged(text: str) -> list[tuple[int, int, str]]:
 
 
 def _boxed(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, content) of each outermost `\\boxed{}`, whose braces may be nested; one that is not closed reaches to
-    the end of the text."""
+    """(start, end, content) of each outermost `\\boxed{}`, whose braces may be nested; one that is not closed reaches
+    to the end of the text."""
     found: list[tuple[int, int, str]] = []
     for match in _BOX.finditer(text):
         if found and match.start() < found[-1][1]:

@@ -20,7 +20,9 @@ _LATIN = re.compile(r"[A-Za-z]")
 LEAST_REPEATED = 20
 """Characters below which a repetition does not count: a short one, such as "no no no", may be meant."""
 
-_CANNOT = r"(?:can't|can ?not|won't|will not|(?:'m|am) (?:unable|not able|not allowed)|must decline|have to decline|don't have)"
+_CANNOT = (
+    r"(?:can't|can ?not|won't|will not|(?:'m|am) (?:unable|not able|not allowed)|(?:must|have to) decline|don't have)"
+)
 _REFUSALS = (
     # "I'm sorry, but I can't ...", "Unfortunately, I am unable to ..."
     rf"(?:(?:i'm|i am|we are)?\s*(?:very |so |truly )?(?:sorry|afraid)|(?:i|my|our)\s+apolog\w+|unfortunately)\b"
@@ -28,9 +30,9 @@ _REFUSALS = (
     # "As an AI, I can't see ..."
     rf"as an? (?:ai|artificial|(?:\w+ )?language model)\b[^.!?]{{0,80}}?\bi\s*(?:{_CANNOT}|do not|don't)",
     # "I cannot assist with that"; but "I cannot see a dog" is an answer
-    rf"(?:i|we)\s*{_CANNOT}(?: be able)?(?: to)?\s+(?:assist|help|comply|ful ?fil|provide|answer|respond|engage|participate|"
-    r"process|analy[sz]e|discuss|identify|recogni[sz]e|continue|do that|(?:see|view|access|open)\s+(?:the |this |any |your )?"
-    r"(?:image|picture|photo|video|file)s?\b)",
+    rf"(?:i|we)\s*{_CANNOT}(?: be able)?(?: to)?\s+(?:assist|help|comply|ful ?fil|provide|answer|respond|engage|"
+    r"participate|process|analy[sz]e|discuss|identify|recogni[sz]e|continue|do that|"
+    r"(?:see|view|access|open)\s+(?:the |this |any |your )?(?:image|picture|photo|video|file)s?\b)",
     # 抱歉，我无法……
     r"(?:很|非常|十分|真的|实在)?(?:抱歉|对不起|不好意思|遗憾)[^。！？]{0,20}?(?:无法|不能|没有?办法|没法|不便|不可以|不会)",
     # 作为人工智能，我无法……

@@ -2,7 +2,8 @@
 
 English follows SQuAD's normalisation (Rajpurkar et al. 2016: lower case, no punctuation, no articles) after full-width
 forms are made half-width, and the number words zero to ten are read as digits. In Chinese, punctuation and spaces are
-dropped and Chinese numerals are read as digits, because "两只" and "2只" are the same answer.
+dropped and Chinese numerals are read as digits, because "两只" and "2只" are the same answer. In both, numbers are kept
+whole: SQuAD's rule alone would make 3.5 and 35 one answer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000:
 _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBER_WORDS = {word: str(value) for value, word in enumerate(_NUMBERS)}
-_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_ARTICLE = re.compile(r"\b(a|an|the)\b(?![\ue000-\ue0ff])")
 
 _DIGITS = {c: v for v, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
 _UNITS = {"十": 10, "百": 100, "千": 1000}
@@ -29,7 +30,9 @@ _LARGE = {"万": 10_000, "萬": 10_000, "亿": 100_000_000, "億": 100_000_000}
 _NUMERAL = re.compile("[零〇一二三四五六七八九两兩十][零〇一二三四五六七八九两兩十百千万萬亿億]*")
 CJK = "\u2e80-\u2eff\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 """Inside a character class: Chinese characters."""
-_CHINESE_TOKEN = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:\.\d+)?")
+_CHINESE_TOKEN = re.compile(
+    rf"[{CJK}]|(?<![^\W{CJK}])-?\d+(?:[^\w\s]-?\d+)*[%+]?(?![^\W{CJK}])|[^\W{CJK}]+(?:\.\d+)?"
+)
 
 _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|except|without|isn't|aren't|wasn't|doesn't|don't|can't|won't|excluding|"
@@ -84,27 +87,63 @@ def _converter():  # noqa: ANN202 - opencc has no types
 def normalise(text: str, language: str, simplify: bool = False) -> str:
     """The form in which two answers are compared; `simplify` reads Traditional Chinese as Simplified.
 
+    What belongs to a number stands, so that 35 is not 3.5, 5 not -5 and 12 not 1/2; how it is written does not matter
+    (see `_numbers`). A text of which nothing would be left, such as "A" or "+", stands for itself.
+
     Raises UserError where `simplify` is asked for and opencc is not installed.
     """
-    text = half_width(text).lower()
+    whole = _numbers(" ".join(half_width(text).lower().split()))
     if language == "zh":
         if simplify:
-            text = _converter().convert(text)
-        text = "".join(
-            c if not unicodedata.category(c).startswith("P") or _within_number(text, i) else " "
-            for i, c in enumerate(text)
-        )
-        text = re.sub(rf"(?<=[{CJK}])\s+|\s+(?=[{CJK}])", "", " ".join(text.split()))
-        return _NUMERAL.sub(lambda m: arabic(m.group()), re.sub(r"(?<=\d),(?=\d{3})", "", text))
-    text = _ARTICLE.sub(" ", text.translate(_PUNCTUATION))
-    return " ".join(NUMBER_WORDS.get(word, word) for word in text.split())
+            whole = _converter().convert(whole)
+        marks = (" " if unicodedata.category(c).startswith("P") else c for c in whole)
+        plain = re.sub(rf"(?<=[{CJK}])\s+|\s+(?=[{CJK}])", "", " ".join("".join(marks).split()))
+        plain = _NUMERAL.sub(lambda m: arabic(m.group()), plain)
+    else:
+        words = whole.translate(_PUNCTUATION)
+        kept = _ARTICLE.sub(" ", words).split() or words.split()[-1:]  # an article before nothing is a name
+        plain = " ".join(NUMBER_WORDS.get(word, word) for word in kept)
+    return (plain or whole).translate(_SHOWN)
 
 
-def _within_number(text: str, i: int) -> bool:
-    """Whether the mark at i belongs to a number: 3.5, 1,000, -2, 40%."""
-    before, after = i > 0 and text[i - 1].isdigit(), text[i + 1 : i + 2].isdigit()
-    mark = text[i]
-    return (mark in ".," and before and after) or (mark == "-" and not before and after) or (mark == "%" and before)
+_IN_NUMBERS = ".,/:-%+#*^×÷=~'"
+_HIDDEN = {ord(mark): 0xE000 + i for i, mark in enumerate(_IN_NUMBERS)}
+_SHOWN = {code: mark for mark, code in _HIDDEN.items()}
+"""Marks that belong to a number are kept as characters of private use while all other marks are removed."""
+_HAS_SIGN = re.compile(r"[\d+#\-]")
+_DASH = re.compile(rf"(?:(?<![^\W{CJK}])|(?<=\d))[−﹣‐‑‒–](?=[$€£¥￥₩₹]?\.?\d)")
+_CURRENCY = "[$€£¥￥₩₹]"
+_NUMBER = re.compile(
+    rf"(?:(?<![^\W{CJK}])(?P<sign>[-+])?(?:{_CURRENCY}\s?)?(?P<minus>-)?(?P<point>\.)?)?"
+    r"(?P<digits>\d+(?:(?:(?:\*\*|[.,/:\-+*^×÷=~'])[.\-]?|\s?/\s?|e[-+]?)\d+)*)(?P<after>\s?%|\+(?!\w))?"
+    rf"(?:\s?{_CURRENCY}(?!\s?[.\d]))?"
+)
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_DECIMAL = re.compile(r"(?<![\d.,])(\d*)\.(\d+)(?![\d.,])")
+_NAME_WITH_SIGN = re.compile(r"(?<=[a-z])(?:\+{1,2}|#)(?!\w)|(?<![^\W_])[a-z]{1,2}-(?=[\s.,;]|$)")
+
+
+def _numbers(text: str) -> str:
+    """The text, in lower case, with each number in one form and the marks that belong to it hidden from what removes
+    marks.
+
+    A sign, a decimal point, a percent sign and what stands between two digits (1/2, 10:30, 3-5, 2,5) belong to it. A
+    thousands comma, zeros behind the last decimal, a leading plus, a currency sign and the kind of dash that is its
+    minus make no difference. So do the signs of a name belong to it: C++, C#, A-.
+    """
+    if not _HAS_SIGN.search(text):
+        return text
+    text = _DASH.sub("-", text)
+    return _NAME_WITH_SIGN.sub(lambda m: m.group().translate(_HIDDEN), _NUMBER.sub(_number, text))
+
+
+def _number(match: re.Match[str]) -> str:
+    digits = re.sub(r"\s", "", (match["point"] or "") + match["digits"])
+    if not match.string[match.start() - 1 : match.start()].isalpha():  # else part of a name: v2.0
+        digits = _GROUPED.sub(lambda m: m.group().replace(",", ""), digits)
+        digits = _DECIMAL.sub(lambda m: f"{m[1] or '0'}.{m[2].rstrip('0')}".removesuffix("."), digits)
+    sign = "-" if "-" in (match["sign"], match["minus"]) else ""
+    return f"{sign}{digits}{(match['after'] or '').strip()}".translate(_HIDDEN)
 
 
 def tokens(text: str, language: str, simplify: bool = False) -> list[str]:

@@ -194,8 +194,8 @@ def _relaxed(prediction: str, target: str) -> bool:
 
 
 _NORMAL = {
-    "en": "SQuAD normalisation, full-width forms and number words read as ASCII digits and letters",
-    "zh": "full-width forms, Chinese numerals, punctuation and spaces normalised",
+    "en": "SQuAD normalisation, numbers kept whole, full-width forms and number words read as ASCII",
+    "zh": "full-width forms, Chinese numerals, punctuation and spaces normalised, numbers kept whole",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -200,6 +201,20 @@ class Record:
             return None
         return self.answer if self.raw is None else self.raw
 
+    @property
+    def unsound(self) -> str:
+        """What no file can hold of an answer, or no score be made from; empty where there is nothing of the kind."""
+        if self.scores is not None and not all(map(math.isfinite, self.scores)):
+            return "a score is not a finite number"
+        if self.tokens_out is not None and not 0 <= self.tokens_out < _MOST_TOKENS:
+            return "the count of its tokens is not one of tokens"
+        for text in (self.answer, self.raw):
+            try:
+                (text or "").encode()
+            except UnicodeEncodeError:
+                return "its text holds half a character (a lone surrogate)"
+        return ""
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object without the fields that are empty, but for `id`, `cluster` and an answer of no text."""
         row: dict[str, Any] = {"id": self.id, "cluster": self.cluster}
@@ -219,6 +234,7 @@ class Record:
         return cls(**values)
 
 
+_MOST_TOKENS = 2**31
 _MAY_BE_EMPTY = tuple(field.name for field in fields(Record) if field.name not in ("id", "cluster"))
 _EMPTY: tuple[Any, ...] = (None, "", (), {})
 _LISTS = ("references", "choices", "order", "right", "media", "scores")

@@ -21,7 +21,7 @@ from typing import Any
 
 import harness
 from harness.config.specs import RunSpec, from_json, to_json
-from harness.errors import UserError
+from harness.errors import StorageError, UserError
 from harness.measure import machine
 from harness.media import thumbnail
 from harness.records import EXAMPLES, CellGroup, Record, Sample, example_order
@@ -212,7 +212,7 @@ def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress:
                 if isinstance(event, Died):
                     death = event
                     continue
-                _handle(event, attempt, writers, progress)
+                _handle_or_fail(event, attempt, writers, progress)
                 loaded |= isinstance(event, Loaded)
                 if isinstance(event, Answered | Embedded):
                     deaths = 0
@@ -293,6 +293,21 @@ def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
         if not writer.store.complete
     )
     return replace(job, cells=cells) if cells else None
+
+
+def _handle_or_fail(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
+    """Handle one event. What cannot be handled fails its cell, or its model where it is of no cell, and never the run;
+    only a disk that cannot be written to stops everybody."""
+    key = getattr(event, "cell", None)
+    if key is not None and writers[key].store.failed:
+        return  # what a cell sends after it has failed is of no use
+    try:
+        _handle(event, job, writers, progress)
+    except (StorageError, OSError):
+        raise
+    except Exception as error:
+        reason = f"what the model's process sent cannot be used: {type(error).__name__}: {error}"
+        _handle(Failed(key, " ".join(reason.split())[:500]), job, writers, progress)
 
 
 def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -133,7 +134,7 @@ class SampleItems(Items):
 
     def _record(self, sample: Sample, outcome: Answer | np.ndarray | Exception) -> Record:
         made = outcome if isinstance(outcome, Exception) else caught(self.task.record, sample, outcome, self.dataset)
-        return _failed(sample, describe(made)) if isinstance(made, Exception) else made
+        return _failed(sample, describe(made)) if isinstance(made, Exception) else _sound(made)
 
     def timed_units(self) -> list[TimedUnit]:
         return [((i, i + 1),) for i in range(len(self))]
@@ -154,7 +155,7 @@ class SampleItems(Items):
     def keep(self, store: CellStore, event: Answered | Embedded) -> None:
         assert isinstance(event, Answered)
         store.append_media(read for read in event.reads if read.size is not None)
-        store.append(event.records)
+        store.append([_sound(record) for record in event.records])  # whatever a worker may have sent
 
     def lost(self, key: str, item: int, reason: str) -> Answered:
         sample = self.dataset[item]
@@ -233,7 +234,10 @@ class GalleryItems(Items):
         cannot know the width of the vectors before: others are refused here."""
         assert isinstance(event, Embedded)
         store.append_media(event.reads)
-        rows, errors = event.rows, event.errors
+        rows, errors = event.rows, dict(event.errors)
+        for name, row in zip(event.ids, rows, strict=True):  # whatever a worker may have sent
+            if not np.isfinite(row).all():
+                errors.setdefault(name, "embed() gave a value that is not a finite number")
         if self._width and rows.shape[1] != self._width:
             reason = f"embed() gave vectors of width {rows.shape[1]}, not {self._width} as before"
             errors = dict.fromkeys(event.ids, reason) | errors  # of width 0 all have failed, each for its own reason
@@ -280,6 +284,14 @@ def check(sample: Sample) -> None:
     """Raise SampleError for a sample that cannot be asked about."""
     if sample.fault:
         raise SampleError(sample.fault)
+
+
+def _sound(record: Record) -> Record:
+    """The record, or where no file can hold its answer, one that says why."""
+    if not (reason := record.unsound):
+        return record
+    nothing: dict[str, Any] = dict.fromkeys(("answer", "raw", "scores", "chosen", "tokens_out"))
+    return replace(record, **nothing, cut_off=False, error=f"The answer cannot be kept: {reason}.")
 
 
 def _failed(sample: Sample, reason: str) -> Record:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ class Toy(Adapter):
         self._note("load")
         if self.fault == "load":
             raise OSError("the weights are not there")
+        if self.fault == "child":
+            (self.notes / "child").write_text(str(subprocess.Popen(["sleep", "3600"]).pid))
         if self.fault == "load hangs":
             time.sleep(3600)
         if self.fault == "load crashes":

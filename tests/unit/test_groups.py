@@ -196,3 +196,28 @@ def test_a_cell_that_cannot_be_scored_fails_alone_and_the_report_stands(evaluate
     assert "cannot be scored" in cells["broken"]["reason"]
     assert "'ox' is not among the choices" in cells["broken"]["reason"]
     assert value(cells["knows"]) == 1.0
+
+
+def test_what_cannot_be_handled_fails_its_model_and_never_the_run(evaluate, monkeypatch):
+    from harness.run.cell_writer import CellWriter
+
+    received = CellWriter.received
+
+    def stumbles(self, event):
+        if self.key.startswith("broken/"):
+            raise ValueError("nobody expected this")
+        received(self, event)
+
+    monkeypatch.setattr(CellWriter, "received", stumbles)
+    cells, _ = evaluate({"broken": Speaker(knows), "knows": Speaker(knows)}, ROWS, "metric: choice_accuracy\n")
+    assert cells["broken"]["status"] == "failed"
+    assert "nobody expected this" in cells["broken"]["reason"]
+    assert value(cells["knows"]) == 1.0
+
+
+@pytest.mark.parametrize(("text", "reason"), [("half a \ud83d", "half a character")])
+def test_an_answer_that_no_file_can_hold_is_that_samples_failure(evaluate, text, reason):
+    odd = Speaker(lambda request: text if request.text.startswith("Who") else knows(request))
+    cells, run = evaluate({"odd": odd}, ROWS, "metric: choice_accuracy\n")
+    assert (cells["odd"]["failed"], value(cells["odd"])) == (1, 0.5)
+    assert reason in run.records()["error"].dropna().iloc[0]

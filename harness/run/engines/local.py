@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import ModuleType
@@ -88,7 +88,7 @@ class LocalEngine:
                 try:
                     if not ours.poll(self.timeout_s):
                         hung = True
-                        process.kill()
+                        _end(process)
                         break
                     event = ours.recv()
                 except (EOFError, OSError):
@@ -106,7 +106,7 @@ class LocalEngine:
                     yield Died(f"the process {_ending(process.exitcode)}", cause)
         finally:
             self._connection = None
-            process.kill()
+            _end(process)
             process.join()
             ours.close()
             held.close()
@@ -124,7 +124,15 @@ class LocalEngine:
         """End the worker now."""
         self._stopping = True
         if self._process is not None:
-            self._process.kill()
+            _end(self._process)
+
+
+def _end(process: Any) -> None:
+    """End a worker and all processes that its adapter has started: they are one group, and would keep a GPU."""
+    if process.pid is not None and hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # it may not have come to form its group
 
 
 @contextmanager
@@ -151,7 +159,9 @@ def _set(variable: str, value: str | None) -> None:
 
 def _work(job: Job, connection: Connection, leash: Connection, path: list[str], safe_path: str | None) -> None:
     """The worker process: run the job, send its events, and end when the driver says so or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver alone decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C may reach it; the driver alone decides
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     _die_with(leash)
     sys.path[:] = path
     _set(_SAFE_PATH, safe_path)  # for what an adapter may start, as the user has it
@@ -166,7 +176,7 @@ def _work(job: Job, connection: Connection, leash: Connection, path: list[str], 
             stop.set()
             connection.recv()  # nothing more comes: this returns when the driver is gone
         except (EOFError, OSError):
-            os._exit(1)
+            _exit_with_children(1)
 
     threading.Thread(target=watch, daemon=True).start()
     job = replace(job, device=machine.claim(job.device))
@@ -174,17 +184,24 @@ def _work(job: Job, connection: Connection, leash: Connection, path: list[str], 
         connection.send(event)
     connection.send(None)
     connection.close()
-    os._exit(0)  # skip teardown: libraries' threads can take seconds to end
+    _exit_with_children(0)
+
+
+def _exit_with_children(status: int) -> None:
+    """End this process at once, as libraries' threads can take seconds to end, and whatever an adapter has started."""
+    if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(status)
 
 
 def _die_with(leash: Connection) -> None:
-    """Have the kernel (Linux) end this process when the other end of `leash` is closed. A thread that waits for that
-    waits for the interpreter's lock too, which a library's call may hold for minutes."""
+    """Have the kernel (Linux) end this process and its group when the other end of `leash` is closed. A thread that
+    waits for that waits for the interpreter's lock too, which a library's call may hold for minutes."""
     if sys.platform != "linux":
         return
     import fcntl
 
-    fcntl.fcntl(leash, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(leash, fcntl.F_SETOWN, -os.getpid())  # negative: of the group of this number
     fcntl.fcntl(leash, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
 

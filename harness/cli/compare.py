@@ -64,8 +64,9 @@ def compare(arguments: argparse.Namespace) -> int:
         if cells := [_cell(row) for row in found if row.verdict in verdicts]:
             more = f" and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
             print(f"{finding}: {', '.join(cells[:SHOWN])}{more}", file=sys.stderr)
-    for note in dict.fromkeys(row.note for row in rows if row.note):
-        print(f"note: {note}", file=sys.stderr)
+    if not arguments.json:
+        for note in dict.fromkeys(row.note for row in rows if row.note):
+            print(f"Note: {note}.")
     return 1 if found and arguments.fail_if_worse else 0
 
 

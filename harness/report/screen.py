@@ -23,11 +23,14 @@ _GAP = 2
 def show(summary: Summary, console: Console, strings: Strings) -> None:
     """Print every group of `summary`, and the notes that belong to them."""
     ascii_only = console.options.ascii_only
+    marked = False
     for group in summary.groups:
         console.print()
         _line(console, tables.title(group, strings), "bold", ascii_only)
         if group.cells:
-            _table(console, tables.results(group, strings), strings, ascii_only)
+            table = tables.results(group, strings)
+            marked |= any(tables.SMALLER in column.title for column in table.columns)
+            _table(console, table, strings, ascii_only)
         else:
             _line(console, strings("nothing"), "", ascii_only)
         for note in tables.notes(group, strings):
@@ -43,7 +46,7 @@ def show(summary: Summary, console: Console, strings: Strings) -> None:
     console.print()
     if any(tables.mark(cell, group) for group in summary.groups for cell in group.models):
         _line(console, strings("best_note"), "dim", ascii_only)
-    if any(group.smaller_is_better for group in summary.groups):
+    if marked:
         _line(console, strings("smaller_note"), "dim", ascii_only)
     if any(cell.score.low is not None for cell in summary.cells):
         _line(console, strings("interval_note"), "dim", ascii_only)

@@ -26,6 +26,7 @@ from harness.media import MOST_READS, Read, reads
 from harness.records import Answer, Media, Request, Sample
 from harness.run.choices import ChoiceVectors
 from harness.run.faults import (
+    FIRST,
     PAUSES,
     DeviceLost,
     FirstOutcomes,
@@ -39,7 +40,7 @@ from harness.run.faults import (
     without_frames,
 )
 from harness.run.items import Outcome, content_of, items_of
-from harness.run.messages import Answered, CellJob, Event, Extent, Job
+from harness.run.messages import Answered, CellJob, Embedded, Extent, Job
 from harness.task import Task
 
 
@@ -77,6 +78,7 @@ class CellRunner:
         self.first = FirstOutcomes(cell.begun)
         self._told: set[Read] = set()
         """What the driver has been told of the media: it need not be told again and again."""
+        self._probed = False
         self._trial = self.first
         """`first` with what is known of the batch in hand: halving it ends when that is hopeless."""
         self.cut: set[Request] = set()
@@ -105,7 +107,7 @@ class CellRunner:
             todo = iter(extents)
             start = time.perf_counter()
             try:
-                while not stopping() and not self.first.hopeless:
+                while not stopping() and not self._hopeless(self.first):
                     while len(ahead) <= self.prefetch and (extent := next(todo, None)) is not None:
                         ahead.append(pool.submit(self._prepare, extent))
                     if not ahead:
@@ -117,7 +119,7 @@ class CellRunner:
                 for future in ahead:
                     future.cancel()
 
-    def event(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> Event:
+    def event(self, batch: Batch, outcomes: list[Outcome], seconds: float) -> Answered | Embedded:
         """A batch's outcomes as the driver wants them, up to the first item that was not asked."""
         media = [medium for request in batch.requests if isinstance(request, Request) for medium in _media_of(request)]
         found = reads([*media, *(medium for sample in batch.samples for medium in sample.media)])
@@ -196,7 +198,7 @@ class CellRunner:
 
         While there is patience, a batch that failed for a reason that may pass is not halved.
         """
-        if self._trial.hopeless:
+        if self._hopeless(self._trial):
             return [NotAsked()] * len(requests)
         try:
             if len(requests) > self.max_batch:
@@ -224,6 +226,31 @@ class CellRunner:
             for part in (requests[:half], requests[half:])
             for outcome in self._attempt(part, self._inputs(part, self.cut), patient)
         ]
+
+    def _hopeless(self, outcomes: FirstOutcomes) -> bool:
+        """Whether to give the cell up. Questions are asked the longest first, and a model for which these are too long
+        may answer the others: before it is given up it is asked the last one, too."""
+        if outcomes.hopeless and self.cell.route != "embed" and not self._probed:
+            self._probed = True
+            if self._fails_otherwise_at_the_end(outcomes):
+                self.first.over = self._trial.over = True
+        return outcomes.hopeless
+
+    def _fails_otherwise_at_the_end(self, outcomes: FirstOutcomes) -> bool:
+        """Whether the last item that can be asked is answered, or fails for another reason than the first ones."""
+        for item in reversed(range(max(0, len(self.items) - FIRST), len(self.items))):
+            extent = (item, item + 1)
+            (request,) = self.items.requests(extent, self.items.samples(extent))
+            if isinstance(request, Exception):
+                continue
+            self._trial, trial = FirstOutcomes(begun=True), self._trial
+            (outcome,) = self._attempt([request], self._inputs([request]), patient=False)
+            self._trial = trial
+            found = copy.copy(outcomes)
+            found.note(outcome)
+            if found.over or found.count > outcomes.count:  # else it is broken media, which says nothing
+                return found.over
+        return False
 
     def _call(self, requests: list[Request], inputs: Any) -> list[Outcome]:
         """Have the adapter answer, and check that its outputs are what the contract says; raises what went wrong."""

@@ -102,17 +102,20 @@ def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> CellRunn
 
 def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:
     runner = _runner(adapter, clock, job, cell)
-    done, size = 0, cell.batch_size
+    done, asked, size = 0, 0, cell.batch_size
     with media.remembered() if runner.shares_media else nullcontext():
         for batch, outcomes, seconds in runner.batches(cell.batches, stopping):
             done += 1
             if runner.max_batch < size:
                 size = runner.max_batch
                 yield Shrunk(cell.key, size)
-            yield runner.event(batch, outcomes, seconds)
+            event = runner.event(batch, outcomes, seconds)
+            asked += len(event)
+            yield event
     if runner.first.hopeless:
+        rest = "; the rest was not asked" if asked < sum(stop - start for start, stop in cell.batches) else ""
         count, error = runner.first.count, runner.first.error
-        yield Failed(cell.key, f"{count} of {count} failed: {error}; the rest was not asked", again=True)
+        yield Failed(cell.key, f"{count} of {count} failed: {error}{rest}", again=True)
         return
     if done < len(cell.batches):
         return

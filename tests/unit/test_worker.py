@@ -368,6 +368,13 @@ def test_one_answer_among_the_first_lets_a_cell_go_on(hundred):
     assert answered(events) == 100
 
 
+def test_a_model_for_which_the_first_and_longest_questions_are_too_long_is_asked_all(hundred):
+    failing(lambda question: IndexError(f"{question[1:]} is out of range") if int(question[1:]) < 30 else None)
+    events = run(batches=tuple((i, i + 10) for i in range(0, 100, 10)))
+    assert given_up(events) is None
+    assert answered(events) == 100
+
+
 def test_errors_of_several_kinds_let_a_cell_go_on(hundred):
     failing(lambda question: KeyError("image") if question == "q7" else OSError("torn"))
     assert given_up(run(batches=((0, 100),))) is None

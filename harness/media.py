@@ -207,11 +207,13 @@ def encoded(text: str) -> bytes | None:
     if text[:2] in ("b'", 'b"') and text[-1] == text[1]:  # as Python prints bytes
         text = text[2:-1]
     content = _from_base64(text)
-    if content is not None and (_MAGIC.match(content) or len(text) > _LONGEST):
+    if content is not None and ((_MAGIC.match(content) and len(content) > _SHORTEST) or len(text) > _LONGEST):
         return content
     return text.encode(errors="replace") if len(text) > 4 * _LONGEST else None
 
 
+_SHORTEST = 24
+"""No picture or sound has as few bytes, and a file's name may well begin as one does."""
 _LONGEST = 1_024
 """A path of more characters than this has a point in it, before the ending of its file's name; no path at all is four
 times as long."""

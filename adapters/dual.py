@@ -6,6 +6,7 @@ and an average of two would be an emulation, so such a request is refused as thi
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from harness.adapter import Adapter
 from harness.errors import SampleError
 from harness.records import Media, Modality, Request, Route
+
+from .plain_text import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +43,8 @@ class DualEncoder(Adapter):
 
     clock: Clock
     encodes: tuple[Modality, ...] = ("text", "image")
+    marks: re.Pattern[str] | None = None
+    """What the tokenizer takes for special tokens; a text that mentions one is not one."""
 
     @abstractmethod
     def host_inputs(self, kind: Modality, parts: Sequence[Any]) -> Any:
@@ -67,7 +72,7 @@ class DualEncoder(Adapter):
             if kind not in self.encodes:
                 known = " and ".join(self.encodes)
                 raise SampleError(f"{self.spec.checkpoint} does not encode {kind}; it encodes {known}.")
-            grouped[kind].append((row, part))
+            grouped[kind].append((row, plain(part, self.marks) if isinstance(part, str) else part))
         kinds: dict[Modality, tuple[list[int], Any]] = {}
         for kind, members in grouped.items():
             kinds[kind] = [row for row, _ in members], self.host_inputs(kind, [part for _, part in members])

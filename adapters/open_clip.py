@@ -6,6 +6,7 @@ architecture name with a `pretrained` tag is looked up in open_clip's own table 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
 
 from .dual import DualEncoder, Inputs, longer_texts
+from .plain_text import any_of, marks_of, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,10 +68,17 @@ class OpenClip(DualEncoder):
             # The towers are called one by one, so compiling the whole would compile nothing that runs.
             for part in self.model.children():
                 part.compile(dynamic=True)
+        self.marks = self._marks()
         self.logit_scale = float(self.model.logit_scale.detach().exp())
 
     def close(self) -> None:
         self.model = None
+
+    def _marks(self) -> re.Pattern[str] | None:
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is not None:
+            return marks_of(inner)
+        return any_of((self.tokenizer.decoder[i] for i in self.tokenizer.all_special_ids), re.IGNORECASE)
 
     def _checkpoint(self) -> str:
         """The folder or hub id. An architecture with a `pretrained` tag has its hub id in open_clip's table."""
@@ -153,7 +162,10 @@ class OpenClipCoCa(OpenClip):
                 raise SampleError(f"{self.spec.checkpoint} captions exactly one image at a time.")
         pixels = self.host_inputs("image", [request.media("image")[0] for request in requests])
         room = self.model.context_length - 1
-        whole = [[self.tokenizer.sot_token_id, *self.tokenizer.encode(request.text)] for request in requests]
+        whole = [
+            [self.tokenizer.sot_token_id, *self.tokenizer.encode(plain(request.text, self.marks))]
+            for request in requests
+        ]
         prompts, cut = [prompt[:room] for prompt in whole], [len(prompt) > room for prompt in whole]
         least, most = min(r.min_new_tokens for r in requests), max(r.max_new_tokens for r in requests)
         return Captions(pixels, prompts, cut, least, most)

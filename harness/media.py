@@ -7,9 +7,11 @@ asked for it; the run goes on.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
+import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
@@ -188,6 +191,53 @@ def _decoded_image(media: Media) -> Image.Image:
         raise _failure(media, str(error) or type(error).__name__) from error
 
 
+def encoded(text: str) -> bytes | None:
+    """The bytes of a medium that is written into a text, as base64 or as a data URI; None for the path of a file.
+
+    A text of base64's letters (in either alphabet, with line breaks or without, padded or not) is a medium if its bytes
+    begin as one does, or if it is longer than paths are. What is a medium's text for sure and yet damaged gives bytes
+    that do not open.
+    """
+    if text[:5].lower() == "data:":
+        head, _, body = text.partition(",")
+        content = unquote_to_bytes(body)
+        if head.rstrip().lower().endswith(";base64"):
+            content = _from_base64(content.decode("latin-1"))
+        return content or text.encode(errors="replace")
+    if text[:2] in ("b'", 'b"') and text[-1] == text[1]:  # as Python prints bytes
+        text = text[2:-1]
+    content = _from_base64(text)
+    if content is not None and ((_MAGIC.match(content) and len(content) > _SHORTEST) or len(text) > _LONGEST):
+        return content
+    return text.encode(errors="replace") if len(text) > 4 * _LONGEST else None
+
+
+_SHORTEST = 24
+"""No picture or sound has as few bytes, and a file's name may well begin as one does."""
+_LONGEST = 1_024
+"""A path of more characters than this has a point in it, before the ending of its file's name; no path at all is four
+times as long."""
+_MAGIC = re.compile(
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|BM.{4}\x00{4}|P[1-6]\s|II\*\x00|MM\x00\*|\x00\x00\x01\x00.\x00"
+    rb"|\x00{3}\x0cjP  |.{4}ftyp|RIFF.{4}(WEBP|WAVE)|OggS|fLaC|ID3",
+    re.DOTALL,
+)
+"""How the bytes of pictures and sounds begin."""
+
+
+def _from_base64(text: str) -> bytes | None:
+    """What a text of base64's letters stands for; None where there are other characters in it."""
+    if "." in text:  # the usual path
+        return None
+    letters = "".join(text.split()).replace("\\n", "").replace("\\r", "").rstrip("=")
+    if not re.fullmatch(r"[A-Za-z0-9+/_-]{8,}", letters):
+        return None
+    letters = letters[
+        : len(letters) - (len(letters) % 4 == 1)
+    ]  # a single letter at the end, where it is cut, says nothing
+    return base64.urlsafe_b64decode(letters.replace("+", "-").replace("/", "_") + "=" * (-len(letters) % 4))
+
+
 def contents(media: Sequence[Media]) -> list[str]:
     """For each medium a name that exactly those share whose bytes are equal.
 
@@ -350,11 +400,14 @@ def _grey(image: Image.Image) -> Image.Image:
     """An image of integers or floats of 16 bits or more as RGB.
 
     Its numbers stay as they are where all fit into a byte; 16-bit ones are divided by 257, and larger ones scaled so
-    that the largest becomes 255.
+    that the largest becomes 255. Floats that all lie within 0..1 are shares of white. What is no number is black.
     """
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(0)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    if image.mode == "F" and values.min(initial=0) >= 0 and values.max(initial=0) <= 1:
+        values *= 255
+    values = values.clip(0)
     top = values.max(initial=0)
     sixteen = image.mode.startswith("I;16") or top > 255
     scale = 1.0 if not sixteen else 257.0 if top <= 65535 else top / 255
@@ -363,7 +416,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 def _failure(media: Media, reason: str) -> MediaError:
     file = str(media.source) if isinstance(media.source, Path) else "its data"
-    if isinstance(media.source, Path) and not media.source.exists():
+    if isinstance(media.source, Path) and not os.path.exists(media.source):
         reason = "there is no such file"
     where = f" ({media.where})" if media.where else ""
     return MediaError(f"The {media.kind} {file}{where} does not open: {reason}.")

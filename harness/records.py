@@ -90,7 +90,8 @@ class Request:
     """What a model is asked. Several parts in a request to embed mean one joint embedding.
 
     For `generate` and `rank` the parts hold the media, in order, then the prompt as the model's prompt profile words it
-    (`conf/prompt/`), so an adapter never knows which data set or task a request comes from.
+    (`conf/prompt/`), so an adapter never knows which data set or task a request comes from. Where a question or its
+    options have places for images, images and pieces of the prompt alternate.
     """
 
     parts: tuple[Media | str, ...]
@@ -103,8 +104,13 @@ class Request:
 
     @property
     def text(self) -> str:
-        """All text parts, joined by a line break."""
-        return "\n".join(part for part in self.parts if isinstance(part, str))
+        """All text parts, joined by a line break where no blank parts them."""
+        text = ""
+        for part in self.parts:
+            if isinstance(part, str):
+                parted = not text or text[-1].isspace() or part[:1].isspace()
+                text += part if parted else f"\n{part}"
+        return text
 
     def media(self, kind: Literal["image", "audio"]) -> list[Media]:
         """The parts of one kind, in order."""

@@ -6,6 +6,7 @@ adapter's class has is the route of the cell. Scoring reads records alone, so th
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from harness.dataset import Dataset
 from harness.metrics.answers import final_answer
-from harness.records import Answer, Language, Record, Request, Route, Sample
+from harness.records import Answer, Language, Media, Record, Request, Route, Sample
 from harness.targets import load_class
 
 if TYPE_CHECKING:
@@ -135,6 +136,43 @@ class GalleryTask(Task):
     @abstractmethod
     def rank(self, gallery: Gallery, images: np.ndarray, texts: np.ndarray) -> list[Record]:
         """A record for each query, in both directions, from vectors float32 [n, d] and [m, d]; a row of NaN failed."""
+
+
+_MARK = re.compile(r"<image>|<image[ _]?(?P<number>\d+)>", re.IGNORECASE)
+
+
+def placed(media: Sequence[Media], text: str) -> tuple[Media | str, ...]:
+    """The parts of a request: the media, and the text behind them or, where it has places for images, around them.
+
+    `<image 2>` is the place of the second image, where it stands first; `<image>` that of the next image that no number
+    places. A mark for which no image is left is text. What has no place stands before everything.
+    """
+    images = [medium for medium in media if medium.kind == "image"]
+    marks = list(_MARK.finditer(text))
+    places: dict[int, int] = {}
+    for place, mark in enumerate(marks):
+        number = int(mark["number"] or 0) - 1
+        if 0 <= number < len(images) and number not in places.values():
+            places[place] = number
+    left = [number for number in range(len(images)) if number not in places.values()]
+    unnumbered = [place for place, mark in enumerate(marks) if mark["number"] is None]
+    places |= dict(zip(unnumbered, left, strict=False))
+    if not places:
+        return (*media, text) if text else tuple(media)
+    parts: list[Media | str] = [m for m in media if m.kind != "image"]
+    parts += [images[number] for number in left if number not in places.values()]
+    start, written = 0, False
+    for place in [*sorted(places), None]:
+        piece = text[start:] if place is None else text[start : marks[place].start()]
+        piece = piece if written else piece.lstrip()
+        piece = piece.rstrip() if place is None else piece
+        if piece.strip():  # blanks between two images say nothing
+            parts.append(piece)
+            written = True
+        if place is not None:
+            parts.append(images[places[place]])
+            start = marks[place].end()
+    return tuple(parts)
 
 
 def make_task(target: str, spec: TaskSpec) -> Task:

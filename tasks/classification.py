@@ -16,7 +16,7 @@ from harness.dataset import Dataset
 from harness.metrics import Scored, averaged
 from harness.metrics.classification import classification_scores, map_to_label
 from harness.records import Language, Record, Request, Route, Sample
-from harness.task import Scoring, Task
+from harness.task import Scoring, Task, placed
 
 
 @lru_cache(16)
@@ -41,8 +41,7 @@ class Classification(Task):
         labels = self.choices(sample, dataset)
         listed = (", " if sample.language == "en" else "、").join(labels)
         text = prompt.classification[sample.language].format(question=sample.question, choices=listed).strip()
-        parts = (*sample.media, text) if text else sample.media
-        return Request(parts, labels, self.spec.max_new_tokens, language=sample.language)
+        return Request(placed(sample.media, text), labels, self.spec.max_new_tokens, language=sample.language)
 
     def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:
         heard = all(medium.kind == "audio" for medium in sample.media)

@@ -17,7 +17,7 @@ from harness.metrics import Scored, averaged, vqa
 from harness.metrics.choice import extract_choice, letter, reference_choice
 from harness.metrics.hygiene import answer_hygiene
 from harness.records import Record, Request, Route, Sample
-from harness.task import Scoring, Task
+from harness.task import Scoring, Task, placed
 
 _MARK = {"en": ("letter", "number"), "zh": ("字母", "编号")}
 """What a prompt calls that which stands before an option: up to 26 have letters, more have numbers."""
@@ -65,7 +65,10 @@ class Vqa(Task):
         mark = _MARK[sample.language][len(sample.choices) > len(ascii_uppercase)]
         text = wording[sample.language].format(question=sample.question, choices=listed, mark=mark).strip()
         return Request(
-            (*sample.media, text), self.choices(sample, dataset), self.spec.max_new_tokens, language=sample.language
+            placed(sample.media, text),
+            self.choices(sample, dataset),
+            self.spec.max_new_tokens,
+            language=sample.language,
         )
 
     def candidates(self, sample: Sample, dataset: Dataset, prompt: PromptSpec) -> tuple[tuple[str, ...], ...]:

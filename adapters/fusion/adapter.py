@@ -15,6 +15,8 @@ from harness.checkpoint import weights_folder
 from harness.errors import SampleError, UserError
 from harness.records import Answer, Media, Request, Route
 
+from ..plain_text import any_of, plain
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -102,6 +104,8 @@ class FusionAdapter(Adapter):
                 f"{folder / 'model.safetensors'} does not fit its config.json: {' '.join(message[:3]).strip()} "
                 "The file is corrupt or belongs to another model."
             ) from error
+        special = self.tokenizer.get_added_tokens_decoder().values()
+        self.marks = any_of(token.content for token in special if token.special)
         self.model = model.to(device=self.device, dtype=self.dtype).eval()
 
     def close(self) -> None:
@@ -115,7 +119,7 @@ class FusionAdapter(Adapter):
 
         from . import processing
 
-        texts = [request.text for request in requests]
+        texts = [self._plain(request.text) for request in requests]
         images = in_parallel(self._image, requests)
         clips = in_parallel(self._clip, requests)
         prepared = Prepared(
@@ -132,8 +136,15 @@ class FusionAdapter(Adapter):
         if any(clip is not None for clip in clips):
             prepared.frames, prepared.frames_mask = processing.pad_frames(clips, self.config.audio["mels"])
         if route == "rank":
-            prepared.choices = [processing.answers_to_ids(self.tokenizer, r.choices, self.config) for r in requests]
+            choices = [[plain(choice, self.marks) for choice in request.choices] for request in requests]
+            prepared.choices = [processing.answers_to_ids(self.tokenizer, some, self.config) for some in choices]
         return prepared.pinned() if self.device.type == "cuda" else prepared
+
+    def _plain(self, text: str) -> str:
+        """The text as the model reads it; in this form full-width marks are like the tokenizer's own."""
+        from .processing import normalise
+
+        return plain(normalise(text), self.marks)
 
     def text_cut(self, inputs: Prepared) -> list[bool]:
         """Whether the text of each request, or one of its choices, is longer than the model takes. Only what fills its
@@ -144,7 +155,7 @@ class FusionAdapter(Adapter):
         choices = [ids.shape[1] for ids in inputs.choices] or [0] * inputs.n
         return [
             (text >= self.config.max_text or choice >= self.config.max_answer)
-            and longer(self.tokenizer, request.text, request.choices if choice else (), self.config)
+            and longer(self.tokenizer, self._plain(request.text), request.choices if choice else (), self.config)
             for request, text, choice in zip(inputs.requests, texts, choices, strict=True)
         ]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import SampleError, UserError
 from harness.records import Answer, Media, Request, Route
 
+from ..plain_text import marks_of, plain
 from .base import Tensors, TransformersAdapter
 from .decoding import (
     answer_lengths,
@@ -64,6 +65,7 @@ class ChatModel(TransformersAdapter):
                 "harness.adapters.transformers.prompted.Prompted."
             )
         self.tokenizer = self.processor.tokenizer
+        self.marks = marks_of(self.tokenizer, self.processor)
         # An answer follows its prompt in every row. A tokenizer does not save this, so it is set after loading.
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
@@ -85,7 +87,7 @@ class ChatModel(TransformersAdapter):
         )
         choices = []
         if route == "rank":
-            choices = [choice_tokens(self.tokenizer, request.choices) for request in requests]
+            choices = [choice_tokens(self.tokenizer, [plain(c, self.marks) for c in r.choices]) for r in requests]
         return Prompts(self.to_host(tensors), answer_lengths(requests), choices)
 
     def _content(self, request: Request) -> list[dict[str, Any]]:
@@ -95,7 +97,7 @@ class ChatModel(TransformersAdapter):
         content: list[dict[str, Any]] = []
         for part in request.parts:
             if isinstance(part, str):
-                content.append({"type": "text", "text": part})
+                content.append({"type": "text", "text": plain(part, self.marks)})
             elif part.kind == "image":
                 content.append({"type": "image", "image": open_image(part)})
             else:

@@ -9,6 +9,7 @@ from harness.errors import UserError
 from harness.records import Modality
 
 from ..dual import DualEncoder, longer_texts
+from ..plain_text import marks_of
 from .base import Tensors, TransformersAdapter, context_length
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class TransformersDual(DualEncoder, TransformersAdapter):
         # CLAP has a scale for each direction; the one that classifies a sound by texts is the audio's.
         scale = getattr(self.model, "logit_scale", None)
         self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).detach().exp())
+        self.marks = marks_of(self.processor.tokenizer)
         self.context = context_length(self.processor.tokenizer, self.model)
         # SigLIP was trained on texts padded to full length and reads its last position, whatever stands there.
         self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else True

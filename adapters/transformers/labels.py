@@ -13,6 +13,7 @@ from harness.errors import SampleError
 from harness.records import Answer, Request, Route
 
 from ..dual import longer_texts
+from ..plain_text import marks_of, plain
 from .base import Tensors, TransformersAdapter, context_length, one_image_each
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class LabelAnswers(TransformersAdapter):
         super().load(device, clock)
         self.labels = dict(self.model.config.id2label)
         self.index = {_plain(label): i for i, label in self.labels.items()}
+        self.marks = marks_of(self.processor.tokenizer, self.processor)
         self.context = context_length(self.processor.tokenizer, self.model)
 
     def prepare(self, requests: Sequence[Request], route: Route) -> Questions:
@@ -55,7 +57,7 @@ class LabelAnswers(TransformersAdapter):
             if not any(index is not None for index in known):
                 shown = ", ".join(request.choices[:5]) + (", …" if len(request.choices) > 5 else "")
                 raise SampleError(f"{self.spec.checkpoint} has none of the choices ({shown}) among its labels.")
-        texts = [request.text for request in requests]
+        texts = [plain(request.text, self.marks) for request in requests]
         tensors = self.processor(
             images=images,
             text=texts,

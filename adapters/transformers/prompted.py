@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.records import Answer, Request, Route
 
+from ..plain_text import marks_of, plain
 from .base import Tensors, TransformersAdapter, context_length, one_image_each
 from .decoding import (
     answer_lengths,
@@ -82,6 +83,7 @@ class Prompted(TransformersAdapter):
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
         self.tokenizer = self.processor.tokenizer
+        self.marks = marks_of(self.tokenizer, self.processor)
         use_greedy_decoding(self.model, self.tokenizer.pad_token_id)
         decoder = _decoder(self.model)
         self.stop = decoder.generation_config.eos_token_id
@@ -92,9 +94,9 @@ class Prompted(TransformersAdapter):
     def prepare(self, requests: Sequence[Request], route: Route) -> Prompts:
         """Decode, resize and tokenise; raises SampleError for a request without exactly one image."""
         images = one_image_each(requests, type(self.model).__name__)
-        texts = [request.text for request in requests]
+        texts = [plain(request.text, self.marks) for request in requests]
         groups = []
-        for rows in self._together(requests):
+        for rows in self._together(texts):
             tensors = self.to_host(self.encode([images[i] for i in rows], [texts[i] for i in rows]))
             choices = [self._choices(requests[i]) for i in rows] if route == "rank" else []
             groups.append(Group(rows, tensors, choices))
@@ -115,19 +117,19 @@ class Prompted(TransformersAdapter):
         inputs = self.processor(images=images, text=prompts, padding=True, return_tensors="pt")
         return {name: value for name, value in inputs.items() if name != "labels"}
 
-    def _together(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Indices of the requests that may share a batch."""
+    def _together(self, texts: Sequence[str]) -> list[list[int]]:
+        """Indices of the requests that may share a batch, by their prompts."""
         if not self.unpadded:
-            return [list(range(len(requests)))]
+            return [list(range(len(texts)))]
         lengths: dict[int, list[int]] = {}
-        for i, request in enumerate(requests):
-            lengths.setdefault(len(self.tokenizer(request.text).input_ids), []).append(i)
+        for i, text in enumerate(texts):
+            lengths.setdefault(len(self.tokenizer(text).input_ids), []).append(i)
         return list(lengths.values())
 
     def _choices(self, request: Request) -> list[list[int]]:
         # The prompt ends in a word or a colon, so an answer in a spaced script begins with a space.
         space = "" if request.language == "zh" else " "
-        return choice_tokens(self.tokenizer, [space + choice for choice in request.choices])
+        return choice_tokens(self.tokenizer, [space + plain(choice, self.marks) for choice in request.choices])
 
     def generate(self, inputs: Prompts) -> list[Answer]:
         """Greedy answers. Families differ in whether `generate` repeats the prompt: where it does, it is cut off."""

@@ -111,6 +111,8 @@ class DatasetSpec:
     """each: every row counts by itself; all: the rows of a group count once, and only if all of them are right."""
     bad_rows: str = "refuse"
     """What becomes of rows whose references name no choice or label: refuse (an error before the run), leave_out."""
+    image_optional: bool = False
+    """Whether rows without an image are asked without one; else they fail."""
     positives: str = ""
     """Retrieval: the column whose value joins: all images and texts of the rows with the same one fit one another."""
     prior_by: str = ""

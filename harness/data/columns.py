@@ -7,11 +7,13 @@ samples are built when asked for; form, ids and references are checked before, f
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -20,6 +22,7 @@ from harness.data.cells import listed
 from harness.data.references import READINGS, Decision, Labels, Options, Reading
 from harness.dataset import Chosen, Dataset, Form, LazySequence
 from harness.errors import UserError, nearest
+from harness.media import encoded
 from harness.records import Language, Media, Sample
 
 if TYPE_CHECKING:
@@ -551,10 +554,36 @@ class _Mapped(LazySequence[Sample]):
         for source in [sources] if isinstance(sources, str) else sources:
             source = source.replace("{language}", self.language)
             values = [_fill(source, row)] if "{" in source else _reach(row, source)
-            found += [_medium(kind, value, self.table.folder, place) for value in values if not cells.empty(value)]
-        if sources and not found:  # asked without its picture a question would look answered; this one fails instead
+            for value in values:
+                several = listed(value) if isinstance(value, str) else None  # a list that is written as a text
+                cell = [value] if several is None else several
+                found += [self._medium(kind, source, part, place) for part in cell if not cells.empty(part)]
+        # Asked without its picture a question would look answered; so it fails instead, unless such rows are expected.
+        if sources and not found and not (kind == "image" and self.spec.image_optional):
             found.append(_absent(kind, place))
         return found
+
+    def _medium(self, kind: Literal["image", "audio"], source: str, value: Any, place: str) -> Media:
+        """The medium of a cell. Where a table writes its media as texts, the id of another row stands for that row's
+        medium (so VLMEvalKit keeps a picture that several questions are about once)."""
+        made = _medium(kind, value, self.table.folder, place)
+        text = str(value) if isinstance(value, str | int) else ""
+        if (
+            text
+            and not set(text) & {".", "/", "\\"}
+            and isinstance(made.source, Path)
+            and not os.path.exists(made.source)
+        ):
+            number = self._numbers.get(text.strip())
+            cell = None if number is None else self.table.rows[number].get(source)
+            if isinstance(cell, str) and (content := encoded(cell)) is not None:
+                return _medium(kind, content, None, place)
+        return made
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The number of the row with each id."""
+        return {self._id(number, row): number for number, row in enumerate(self.light)}
 
 
 _MEANS: Mapping[Reading, str] = {
@@ -616,9 +645,12 @@ def _reach(row: Row, column: str) -> list[Any]:
 
 
 def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, place: str) -> Media:
-    """The medium of a cell: a path, encoded bytes, or {bytes, path}, which is what `datasets` does not decode."""
+    """The medium of a cell: a path, an encoded file as bytes or as a text, or {bytes, path}, as `datasets` has it. The
+    key of what is encoded is the beginning of its bytes' sha256, and never the text."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path") or b""
+    if isinstance(value, str) and (content := encoded(value)) is not None:
+        value = content
     if isinstance(value, bytes):
         return Media(kind, hashlib.sha256(value).hexdigest()[:24], value, where=place)
     path = Path(str(value))

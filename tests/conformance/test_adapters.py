@@ -198,6 +198,42 @@ def test_a_dual_encoder_refuses_a_joint_embedding(family):
         adapter.prepare([Request((a_picture(0), "a picture"))], "embed")
 
 
+OWN = ["<image>", "<|image_pad|>", "<IMG_CONTEXT>", "<|im_end|>", "<audio>", "</s>", "[SEP]", "<|endoftext|>", "<img>"]
+"""Marks that some family reads as its own."""
+
+
+@families("embed", "rank", "generate")
+def test_marks_in_a_question_are_text(family):
+    """However many of its own special tokens a text mentions, the model gets no more of them than without."""
+    description, adapter = family
+    tokenizer = getattr(adapter, "processor", adapter).tokenizer
+    own = [getattr(tokenizer, "image_token", None), *getattr(tokenizer, "all_special_tokens", [])]
+    marks = list(dict.fromkeys(filter(None, [*own, *OWN])))
+    dull = {getattr(tokenizer, name, None) for name in ("pad_token_id", "unk_token_id")}
+    special = set(tokenizer.all_special_ids) - dull
+    for route in description.routes:
+        media = () if route == "embed" else (a_medium(description, 0),)
+        counts = []
+        for words in (["say"], ["say", *marks[:4]], ["say", *marks[4:9], "".join(marks[:2])]):
+            asked = Request((*media, " ".join(words)), choices=("yes", "no"), max_new_tokens=2)
+            inputs = adapter.prepare([asked], route)
+            counts.append(sorted(i for i in prompt_ids(inputs).flatten().tolist() if i in special))
+            getattr(adapter, route)(inputs)
+        assert counts[0] == counts[1] == counts[2], route
+
+
+def prompt_ids(inputs):
+    """The token ids of a prepared request."""
+    import torch
+
+    inputs = inputs[0] if isinstance(inputs, list) else inputs
+    if hasattr(inputs, "prompts"):  # CoCa's
+        return torch.tensor(inputs.prompts)
+    tensors = inputs.kinds["text"][1] if hasattr(inputs, "kinds") else getattr(inputs, "groups", [inputs])[0]
+    tensors = getattr(tensors, "tensors", tensors)
+    return tensors["input_ids"] if isinstance(tensors, dict) else tensors
+
+
 CUT = {"git", "blip", "blip_vqa", "vilt", "open_clip_coca"}
 """The families that cut a prompt at their context; the others read all of it."""
 

@@ -51,6 +51,26 @@ def test_transparent_parts_become_white_and_half_transparent_ones_are_mixed(tmp_
     assert pixel(image_media(Image.new("LA", (4, 4), (0, 0)), tmp_path)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize(
+    ("values", "grey"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),  # shares of white
+        ([0.0, np.nan, 0.2], [0, 0, 51]),
+        ([0.0, 0.0, 0.0], [0, 0, 0]),
+        ([0.0, 1.5, 200.0], [0, 2, 200]),  # numbers of a byte
+        ([-1.0, 0.5, 1.0], [0, 0, 1]),
+        ([0.0, 25700.0, 65535.0], [0, 100, 255]),
+    ],
+)
+def test_floats_within_0_and_1_are_shares_of_white_and_others_stay_as_they_were(tmp_path, values, grey):
+    picture = image_media(Image.fromarray(np.array([values], np.float32)), tmp_path, "floats.tiff")
+    assert [pixel(picture, x)[0] for x in range(3)] == grey
+
+
+def test_a_picture_of_zeros_and_ones_in_bytes_stays_dark(tmp_path):
+    assert pixel(image_media(Image.fromarray(np.ones((2, 2), np.uint8)), tmp_path)) == (1, 1, 1)
+
+
 def test_a_palette_gives_its_colours_and_its_transparent_entry_white(tmp_path):
     picture = Image.new("P", (4, 4), 1)
     picture.putpalette([10, 20, 30, 40, 50, 60])

@@ -276,6 +276,16 @@ def _correlation(scored: Scored, value: float, se: float, sizes: np.ndarray) -> 
     return min(1.0, max(0.0, (se**2 / independent - 1) / (own - 1)))
 
 
+def _degrees(gamma: np.ndarray) -> float:
+    """Degrees of freedom, at least 1, of a standard error to which clusters add the variances `gamma` [g]: g* - 1, with
+    the effective number of clusters g* = (sum of γ)² / (sum of γ²) of Carter, Schnepel and Steigerwald (2017).
+
+    >>> _degrees(np.array([4.0, 4.0, 4.0])), round(_degrees(np.array([8.0, 4.0, 4.0, 4.0])), 2)
+    (2.0, 2.57)
+    """
+    return max(1.0, float(gamma.sum() ** 2 / (gamma**2).sum()) - 1)
+
+
 def _score_interval(value: float, se: float, sizes: np.ndarray, correlation: float = 0.0) -> tuple[float, float]:
     """The interval of a share `value`, whose clusters have `sizes` [g] samples that correlate with one
     another.
@@ -285,9 +295,8 @@ def _score_interval(value: float, se: float, sizes: np.ndarray, correlation: flo
     n_eff = value * (1 - value) / SE² and Student's t stands for the normal quantile. At 0.5 it is as wide as value ±
     t * SE, and near the ends it is lopsided. Three things make it hold there and with few clusters:
 
-    - Degrees of freedom are g* - 1, with the effective number of clusters g* = (sum of γ)² / (sum of γ²) of Carter,
-      Schnepel and Steigerwald (2017). γ is the variance of a cluster's sum, size * (1 + correlation * (size - 1)).
-      Clusters of one size have g* = g.
+    - Degrees of freedom are those of `_degrees`, g - 1 where all clusters have one size and fewer where they differ: the
+      sum of a cluster has the variance size * (1 + correlation * (size - 1)).
     - Near an end few samples say how much the values vary and whether they do so together. PSEUDO_SAMPLES more at the
       far end are supposed, with PRIOR_CORRELATION; they weigh (1 - 2 * value)², so that 0.5 needs none.
     - Where nothing varies, n_eff is n / (1 + PRIOR_CORRELATION * (m - 1)) of the n samples, with m the mean size of the
@@ -304,9 +313,8 @@ def _score_interval(value: float, se: float, sizes: np.ndarray, correlation: flo
     prior = 1 + PRIOR_CORRELATION * (_seen_by_a_sample(sizes) - 1)
     spread, pseudo = max(0.0, value * (1 - value)), PSEUDO_SAMPLES * (1 - 2 * value) ** 2
     n_eff = n / prior if se < _NO_SPREAD else (spread + pseudo / n) / (se**2 + pseudo * prior / n**2)
-    gamma = sizes * (1 + correlation * np.maximum(0.0, sizes - 1))
-    effective = float(gamma.sum() ** 2 / (gamma**2).sum())
-    z = _t((1 + CONFIDENCE) / 2, max(1.0, effective - 1)) ** 2 / n_eff
+    degrees = _degrees(sizes * (1 + correlation * np.maximum(0.0, sizes - 1)))
+    z = _t((1 + CONFIDENCE) / 2, degrees) ** 2 / n_eff
     middle, half = (value + z / 2) / (1 + z), math.sqrt(z * (spread + z / 4)) / (1 + z)
     return max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half))
 
@@ -459,7 +467,8 @@ def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0)
     index, count = _index(clusters, n, seed)
     g = _count(clusters)
     many = len(names) > MANY_MODELS
-    values = _joined_replicates(rows, index, count, seed) if many else replicates(rows, clusters, seed)
+    sums = [_cluster_sums(s.statistics, index, count) for s in rows] if many else []
+    values = _joined_replicates(rows, sums, seed) if many else replicates(rows, clusters, seed)
     first, second = np.triu_indices(len(names), 1)  # the order of itertools.combinations
     points = np.array([s.value for s in rows])
     difference = points[first] - points[second]
@@ -467,7 +476,7 @@ def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0)
     if g < 2:
         p = adjusted = np.full(len(first), math.nan)
     elif many:
-        p, adjusted = _step_down(values, first, second, difference, se, g)
+        p, adjusted = _step_down(values, first, second, difference, se, _cluster_variances(rows, sums))
     else:
         p = np.array(
             _randomisation([(rows[i], rows[j]) for i, j in zip(first, second, strict=True)], index, count, seed)
@@ -494,16 +503,15 @@ def compare(a: Scored, b: Scored, clusters: Clusters, seed: int = 0) -> Comparis
 # Many models ----------------------------------------------------------------------------------------------------------
 
 
-def _joined_replicates(rows: Sequence[Scored], index: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """What `replicates` gives, under DRAWS resamples: float64 [DRAWS, s]. The models' sums stand side by side, so that
-    one product serves many models."""
+def _joined_replicates(rows: Sequence[Scored], sums: Sequence[Any], seed: int) -> np.ndarray:
+    """What `replicates` gives, under DRAWS resamples: float64 [DRAWS, s]. The models' `sums` by cluster stand side by
+    side, so that one product serves many models."""
     from scipy import sparse
 
-    sums = [_cluster_sums(s.statistics, index, count) for s in rows]
     dense = [np.asarray(s.toarray()) if sparse.issparse(s) and s.shape[1] <= _SLAB else s for s in sums]
     found = np.full((DRAWS, len(rows)), math.nan)
     start = 0
-    for weights in _weights(count, _SLAB, DRAWS, seed):
+    for weights in _weights(sums[0].shape[0], _SLAB, DRAWS, seed):
         block = slice(start, start := start + len(weights))
         for members in _slabs([s.shape[1] for s in dense]):
             joined = dense[members[0]] if len(members) == 1 else np.concatenate([dense[m] for m in members], axis=1)
@@ -531,6 +539,22 @@ def _slabs(widths: Sequence[int]) -> list[list[int]]:
     return slabs
 
 
+def _cluster_variances(rows: Sequence[Scored], sums: Sequence[Any]) -> np.ndarray:
+    """Float64 [g]: how much each cluster adds to the variances of the models' differences: the variance over models of
+    what leaving it out changes (the jackknife's influence). `sums` are the models' sums by cluster."""
+    count = sums[0].shape[0]
+    changed = np.empty((len(rows), count))
+    for row, own, out in zip(rows, sums, changed, strict=True):
+        total, size = own.sum(axis=0), max(1, _CHUNK // own.shape[1])
+        for start in range(0, count, size):
+            part = own[start : start + size]
+            out[start : start + size] = row.metric.finish(
+                total - (part.toarray() if hasattr(part, "toarray") else part)
+            )
+    changed -= changed.mean(axis=1, keepdims=True)
+    return np.where(np.isfinite(changed), changed, 0.0).var(axis=0)
+
+
 def _pair_errors(values: np.ndarray, first: np.ndarray, second: np.ndarray, g: int) -> np.ndarray:
     """Float64 [pairs]: `_standard_error` of each pair's difference, from bootstrap values [b, s]."""
     if g < 2:
@@ -555,7 +579,7 @@ def _without_gaps(values: np.ndarray) -> np.ndarray:
 
 
 def _step_down(
-    values: np.ndarray, first: np.ndarray, second: np.ndarray, difference: np.ndarray, se: np.ndarray, g: int
+    values: np.ndarray, first: np.ndarray, second: np.ndarray, difference: np.ndarray, se: np.ndarray, gamma: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The two-sided p of each pair alone, and adjusted by the step-down of Romano and Wolf (2005, 2016); 1 where the
     standard error is 0, NaN where a value is undefined.
@@ -567,18 +591,21 @@ def _step_down(
     knows how much they depend on one another, which Holm's does not.
 
     With few clusters the observed statistic has the tails of Student's t, but the bootstrap's, whose SE is fixed, those
-    of the normal distribution. So the observed one is brought to the normal scale by its probability under t(g - 1),
-    and the bootstrap's SE is its own, without the factor g / (g - 1).
+    of the normal distribution. So the observed one is brought to the normal scale by its probability under t, with the
+    degrees of freedom that clusters leave which add the variances `gamma` [g], and the bootstrap's SE is its own,
+    without the factor g / (g - 1).
     """
     from scipy.special import ndtri, stdtr
 
     p, adjusted = np.where(np.isnan(difference), math.nan, 1.0), np.where(np.isnan(difference), math.nan, 1.0)
     tested = np.flatnonzero(~np.isnan(difference) & (se > 0))
-    observed = -ndtri(stdtr(g - 1, -np.abs(difference[tested]) / se[tested]))
+    if not len(tested):
+        return p, adjusted
+    observed = -ndtri(stdtr(_degrees(gamma), -np.abs(difference[tested]) / se[tested]))
     # A model's deviations stand in one row. Single precision is enough beside a standard error, and twice as fast.
     rows = np.ascontiguousarray(_without_gaps(values).T)
     rows = (rows - rows.mean(axis=1, keepdims=True)).astype(np.float32)
-    scale = math.sqrt(g / (g - 1)) / se[tested]
+    scale = math.sqrt(len(gamma) / (len(gamma) - 1)) / se[tested]
     largest = np.zeros(rows.shape[1], dtype=np.float32)
     pair = np.empty_like(largest)
     reached = np.zeros((2, len(tested)), dtype=np.int64)

@@ -174,7 +174,7 @@ def test_metrics_are_listed_without_starting_it(program):
     from harness.cli.listing import rows
 
     starts = program()
-    (row,) = [row for row in rows("metrics", None, Path()) if row["metric"] == "meteor"]
+    (row,) = [row for row in rows("metrics", (), Path()) if row["metric"] == "meteor"]
     assert row["task"] == "captioning"
     assert row["definition"] == meteor.definition()
     assert not starts.exists()

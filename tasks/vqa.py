@@ -117,7 +117,9 @@ def _chosen(record: Record, options: Sequence[str], language: str) -> int | None
     """Which of the options as shown an answer chooses: by its score, else as its text is read."""
     if record.answer is None or not options:
         return None
-    return extract_choice(record.answer, options, language) if record.best is None else record.best
+    if record.best is not None:
+        return record.best
+    return extract_choice(record.answer, options, language, lettered=bool(record.choices))
 
 
 def _as_text(record: Record) -> str | None:

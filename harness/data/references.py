@@ -8,12 +8,12 @@ differ in some row, nothing is guessed: the run is refused, and the message name
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from harness.metrics.choice import letter
+from harness.metrics.text import fold
 
 Reading = Literal["letter", "text", "index0", "index1"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
@@ -74,11 +74,6 @@ def _alike(reference: str, *forms: Sequence[str]) -> int | None:
         if equal and len({texts[i] for i in equal}) == 1:
             return equal[0]
     return None
-
-
-def fold(text: str) -> str:
-    """A text without what does not tell labels apart: case, blanks around and between words, and Unicode form."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 @dataclass

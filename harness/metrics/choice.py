@@ -1,30 +1,37 @@
 """Which choice a free-text answer makes: a letter or a choice's own words, in English and Chinese.
 
-Models asked for "the letter only" answer with reasons, with a trace of thought, with a correction half way, or refuse.
+Models asked for "the letter only" answer with reasons, with a correction half way, or refuse.
 The choice read must be the one that a careful person would read, and none where two choices remain: guessing would make
 the accuracy of a talkative model a matter of regular expressions. So every letter is found first, letters that are only
 named to be ruled out are dropped, and then the first of these decides: the whole answer, an answer that is announced
-("the answer is B"), the only letter that is named, a choice's own words.
+("the answer is B"), the only letter that is named, a choice's own words. Where the choices are a yes and a no, the
+answer's first word decides before these (`harness.metrics.polarity`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from string import ascii_uppercase
 
-from harness.metrics.text import denied, half_width, mentions, normalise
+from harness.metrics.polarity import said_anywhere, said_first, yes_and_no
+from harness.metrics.text import NEAR, denied, fold, half_width, mentions, normalise
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_DECORATION = re.compile(r"\\(?:boxed|text|mathbf|mathrm)\s*\{([^{}]*)\}|[*_`$]+|</?answer>")
+_DECORATION = re.compile(r"\\(?:boxed|text|mathbf|mathrm)\s*\{([^{}]*)\}|[*_`$]+")
 _OPENING, _CLOSING = r"[\s\"'“”‘’«([{<【〔「『《*_`$#]*", r"[\s\"'“”‘’».,:;!?)\]}>】〕」』》、。*_`$]*"
 """What may stand around a bare letter. Signs such as + and # behind it may not: C++ and A+ are names."""
-_WHOLE = re.compile(
-    rf"{_OPENING}(?:-\s+)?(?:(?:the\s+)?(?:answer|option|choice|letter|选项|答案|选择|选)\s*(?:is\b|[:是为])?{_OPENING})?"
-    rf"([A-Z])\s*(?:选项|项)?{_CLOSING}",
-    re.IGNORECASE | re.ASCII,
+_BARE = (
+    rf"{_OPENING}(?:-\s+)?(?:(?:the\s+)?(?:answer|option|choice|letter|number|选项|答案|选择|选)\s*(?:is\b|[:是为])?{_OPENING})?"
+    rf"(%s)\s*(?:选项|项)?{_CLOSING}"
+)
+_WHOLE = re.compile(_BARE % "[A-Z]", re.IGNORECASE | re.ASCII)
+_WHOLE_NUMBER = re.compile(_BARE % r"\d{1,4}", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(
+    r"^\W*(\d{1,4})\s*[.):、](?!\d)|\b(?:answer|option|choice|number)\s*(?:is|:)?\s*\(?(\d{1,4})(?![\w%]|[.,:/]\d)"
+    r"|(?:答案|选项|选择|选)\s*[是为:]?\s*(\d{1,4})(?![\w%]|[.,:/]\d)",
+    re.IGNORECASE,
 )
 _LEADING = re.compile(r"^\W*([A-Za-z])\s*[.):、](?=\s|\W|[\u4e00-\u9fff]|$|\w{2})")
 _TOKEN = re.compile(r"(?<![A-Za-z0-9'’\-])([A-Z])(?![A-Za-z0-9'’]|-\w)")
@@ -53,28 +60,77 @@ _REASON = re.compile(r"\s+(?:because|since|as|is|isn't|and|or|nor|but|due|given|
 
 
 @lru_cache(maxsize=100_000)
-def _extract(text: str, choices: tuple[str, ...], language: str) -> int | None:
-    text = _DECORATION.sub(lambda m: m.group(1) or "", half_width(_THOUGHT.sub(" ", text))).strip()
-    letters = ascii_uppercase[: len(choices)]
-    bare = letter(text)
-    if bare is not None and bare < len(letters):
-        return bare
-    plain = normalise(text, language)
-    exact = [i for i, choice in enumerate(choices) if normalise(choice, language) == plain]
-    if plain and exact:
-        return exact[0] if len(exact) == 1 else None
-    found = _by_letter(text, letters)
-    if found is not None:
-        return found if found >= 0 else None
+def _extract(text: str, choices: tuple[str, ...], language: str, lettered: bool) -> int | None:
+    numbered = lettered and len(choices) > len(ascii_uppercase)
+    bare = _DECORATION.sub(lambda m: m.group(1) or "", half_width(text)).strip()
+    if lettered:
+        mark = _bare_number(bare) if numbered else letter(bare)
+        if mark is not None and 0 <= mark < len(choices):
+            return mark
+    for form, places in zip(_FORMS, _places(choices, language), strict=True):
+        alike = places.get(form(text, language))
+        if alike is not None:
+            return alike if alike >= 0 else None
+    text = bare
+    pair = yes_and_no(choices)
+    if pair is not None and (said := said_first(text, choices[pair[0]], choices[pair[1]])) is not None:
+        return pair[not said]
+    letters = ascii_uppercase[: len(choices)] if lettered else "".join(choices).upper()
+    if numbered:
+        found = {int(next(filter(None, match.groups()))) - 1 for match in _NUMBER.finditer(text)}
+        if len(found) == 1 and found <= set(range(len(choices))):
+            return found.pop()
+    elif len(letters) == len(choices) and letters.isascii() and letters.isalpha():
+        found = _by_letter(text, letters)
+        if found is not None:
+            return found if found >= 0 else None
+    if pair is not None:
+        said = said_anywhere(text, choices[pair[0]], choices[pair[1]], language)
+        return None if said is None else pair[not said]
     return _only(mentions(text, choices, language), _corrected_at(_flatten(text)))
 
 
-def extract_choice(text: str, choices: Sequence[str], language: str) -> int | None:
-    """Index of the one choice that an answer makes; None where it makes none or leaves several.
+def extract_choice(text: str, choices: Sequence[str], language: str, lettered: bool = True) -> int | None:
+    """Index of the one choice that a final answer makes; None where it makes none or leaves several.
 
-    `choices` are in the order shown, lettered A, B, C ... (at most 26 have a letter).
+    `choices` are in the order shown. `lettered` says that a mark stood before each of them in the prompt: A, B, C ...,
+    or 1, 2, 3 ... where they are more than 26. Without marks a letter means nothing, unless it is itself a choice.
     """
-    return _extract(text, tuple(choices), language)
+    return _extract(text, tuple(choices), language, lettered)
+
+
+def _bare_number(text: str) -> int | None:
+    whole = _WHOLE_NUMBER.fullmatch(unicodedata.normalize("NFKC", text))
+    return int(whole.group(1)) - 1 if whole else None
+
+
+def _undressed(text: str) -> str:
+    return fold(text).strip("\"'“”‘’«»()[]{}<>【】〔〕「」『』《》*_` ").rstrip(".,!?;:。、").strip()
+
+
+_FORMS: tuple[Callable[[str, str], str], ...] = (
+    lambda text, language: text.strip(),
+    lambda text, language: fold(text),
+    lambda text, language: _undressed(text),
+    normalise,
+)
+"""The forms in which an answer is compared with a whole choice, the strictest first: C++ is not C."""
+
+
+@lru_cache(maxsize=4096)
+def _places(choices: tuple[str, ...], language: str) -> list[dict[str, int]]:
+    """For each of _FORMS, the choice by its form: the first of equal ones, and -1 where unlike ones have one form."""
+    found: list[dict[str, int]] = []
+    for form in _FORMS:
+        places: dict[str, int] = {}
+        for number, choice in enumerate(choices):
+            plain = form(choice, language)
+            first = places.setdefault(plain, number)
+            if first < 0 or choices[first] != choice:
+                places[plain] = -1
+        places.pop("", None)
+        found.append(places)
+    return found
 
 
 def letter(text: str) -> int | None:
@@ -115,23 +171,26 @@ def _by_letter(text: str, letters: str) -> int | None:
     text = _flatten(text)
     leading = _LEADING.match(text)
     found: list[tuple[int, str, bool]] = []  # position, letter, whether stated as the answer
+    seen: set[int] = set()
     for match in [*_TOKEN.finditer(text), *_LOWER_TOKEN.finditer(text), *_LOWER_CUE.finditer(text)]:
-        letter, (start, end) = match.group(1).upper(), match.span(1)
-        if letter not in letters or any(position == start for position, _, _ in found):
+        named, (start, end) = match.group(1).upper(), match.span(1)
+        if named not in letters or start in seen:
             continue
+        seen.add(start)
+        ahead, behind = text[max(0, start - NEAR) : start], text[end : end + NEAR]
         first = leading is not None and leading.start(1) == start
-        cued = bool(_CUE.search(text[:start]) or _CUE_AFTER.match(text[end:])) or match.re is _LOWER_CUE
-        bare_word = letter in "AI" and text[start - 1 : start] not in ("(", "[")
+        cued = bool(_CUE.search(ahead) or _CUE_AFTER.match(behind)) or match.re is _LOWER_CUE
+        bare_word = named in "AI" and text[start - 1 : start] not in ("(", "[")
         # "A dog" and "I think" hold a word and no choice, unless the answer is announced ("the answer is A because").
-        followed = re.match(r"\s+[a-z]|'", text[end:]) and not _REASON.match(text[end:])
-        if followed and ((bare_word and not cued and not first) or (letter == "A" and cued)):
+        followed = re.match(r"\s+[a-z]|'", behind) and not _REASON.match(behind)
+        if followed and ((bare_word and not cued and not first) or (named == "A" and cued)):
             continue
         if denied(text, start, end):
             found.append((start, "", False))
-        elif cued and _JOINT.match(text[end:]):
-            found.append((start, letter, False))
+        elif cued and _JOINT.match(behind):
+            found.append((start, named, False))
         else:
-            found.append((start, letter, cued or first))
+            found.append((start, named, cued or first))
     if not found:
         return None
     found.sort()

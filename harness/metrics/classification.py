@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.errors import UserError, counted
 from harness.metrics import Metric, Scored, averaged
-from harness.metrics.text import mentions, normalise
+from harness.metrics.choice import extract_choice
 
 ECE_BINS = 15
 """The bins of equal width into which confidences are sorted."""
@@ -28,14 +28,10 @@ RARE = 10
 
 
 def map_to_label(text: str, labels: Sequence[str], language: str) -> str | None:
-    """The one label that a free-text answer means: the label equal to it after normalisation, else the only one it
-    names; None where it means none or several."""
-    plain = normalise(text, language)
-    equal = [label for label in labels if normalise(label, language) == plain]
-    if equal:
-        return equal[0] if plain and len(equal) == 1 else None
-    named = {index for _, index in mentions(text, labels, language)}
-    return labels[named.pop()] if len(named) == 1 else None
+    """The one label that a free-text answer means, read as an answer to a list without letters is; None where it means
+    none or several."""
+    number = extract_choice(text, labels, language, lettered=False)
+    return None if number is None else labels[number]
 
 
 def classification_scores(

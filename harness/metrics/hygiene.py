@@ -71,15 +71,27 @@ def wrong_language(text: str, language: str) -> bool:
 
 def repeats_endlessly(text: str) -> bool:
     """Whether a text ends in one unit that comes at least four times and fills half of the text or more."""
-    text = " ".join(text.split())
+    text = " ".join(text.split())[::-1]
     n = len(text)
-    for period in range(1, n // 4 + 1):
-        run = period
-        while run < n and text[n - 1 - run] == text[n - 1 - run + period]:
-            run += 1
-        if run >= max(4 * period, LEAST_REPEATED, n / 2):
-            return True
-    return False
+    if n < LEAST_REPEATED:
+        return False
+    matched = _matches(text)
+    return any(period + matched[period] >= max(4 * period, LEAST_REPEATED, n / 2) for period in range(1, n // 4 + 1))
+
+
+def _matches(text: str) -> list[int]:
+    """For each place, how long the text from there on equals its beginning, in time linear in its length (the Z
+    algorithm, Gusfield 1997)."""
+    found = [0] * len(text)
+    left = right = 0
+    for i in range(1, len(text)):
+        length = min(right - i, found[i - left]) if i < right else 0
+        while i + length < len(text) and text[length] == text[i + length]:
+            length += 1
+        found[i] = length
+        if i + length > right:
+            left, right = i, i + length
+    return found
 
 
 def answer_hygiene(predictions: Sequence[str | None], language: str) -> list[Scored]:

@@ -30,15 +30,16 @@ _LARGE = {"万": 10_000, "萬": 10_000, "亿": 100_000_000, "億": 100_000_000}
 _NUMERAL = re.compile("[零〇一二三四五六七八九两兩十][零〇一二三四五六七八九两兩十百千万萬亿億]*")
 CJK = "\u2e80-\u2eff\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 """Inside a character class: Chinese characters."""
-_CHINESE_TOKEN = re.compile(
-    rf"[{CJK}]|(?<![^\W{CJK}])-?\d+(?:[^\w\s]-?\d+)*[%+]?(?![^\W{CJK}])|[^\W{CJK}]+(?:\.\d+)?"
-)
+_CHINESE_TOKEN = re.compile(rf"[{CJK}]|(?<![^\W{CJK}])-?\d+(?:[^\w\s]-?\d+)*[%+]?(?![^\W{CJK}])|[^\W{CJK}]+(?:\.\d+)?")
 
 _NOT_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|except|without|isn't|aren't|wasn't|doesn't|don't|can't|won't|excluding|"
+    r"(?:\b(?:not|no|never|neither|nor|cannot|except|without|isn't|aren't|wasn't|doesn't|don't|can't|won't|excluding|"
     r"eliminate[sd]?|eliminating|rules? out|ruled out|ruling out|rather than|instead of)"
-    r"(?:\s+(?:be|is|it's|it|option|options|choice|answer|letter|either|a|an|the)\b)*[\s(\"'*]*"
-    r"|(?:不是|不选|不会是|并非|并不是|而非|不可能是|不应该是|不应选|排除|除了|也不是|既非|没有|不像)(?:选项|答案)?[\s(\"'*]*)$",
+    r"(?:\s+(?:be|is|it's|it|option|options|choice|answer|letter|either|a|an|the|any|really|actually|exactly|quite|very|"
+    r"likely|probably|see|show|shows|contain|contains|have|has|seem|look|like)\b)*[\s(\"'*]*"
+    r"|(?:排除|除了|不(?!仅|但|只|光|止|过|论|管|同)|没(?!错)|非(?!常|得)|未(?!来|免)|无(?!论|疑))"
+    r"(?:太|大|很|会|能|可能|可以|应该|应当|应|该|必|再|是|像|属于|算|选择|选|为|有|见|到|看见|看到|看|发现|出现|存在|包含|含有|含|任何|"
+    r"[一\d]+[只个条张辆种位]?|这|那|其他|的|什么|选项|答案)*[\s(\"'*]*)$",
     re.IGNORECASE,
 )
 _NOT_AFTER = re.compile(
@@ -46,6 +47,11 @@ _NOT_AFTER = re.compile(
     r"(?:not\b|wrong|incorrect|false|ruled out|eliminated)|isn't|(?:选项)?是?(?:不对|错误|错的|不正确|不符|不可能))",
     re.IGNORECASE,
 )
+
+
+def fold(text: str) -> str:
+    """A text without what does not tell two apart: case, blanks around and between words, and Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def half_width(text: str) -> str:
@@ -153,9 +159,14 @@ def tokens(text: str, language: str, simplify: bool = False) -> list[str]:
     return _CHINESE_TOKEN.findall(text) if language == "zh" else text.split()
 
 
+NEAR = 100
+"""So many characters around a mention can rule it out: looking further would take the square of an answer's length."""
+
+
 def denied(text: str, start: int, end: int) -> bool:
     """Whether text[start:end] is named only to be ruled out, as in "not B", "B is wrong" or "排除B"; what denies a list
     ("neither A nor B") denies each of its members."""
+    text, start, end = text[max(0, start - NEAR) : end + NEAR], min(start, NEAR), min(start, NEAR) + end - start
     before = re.sub(r"(?:\b[A-Za-z]\s*(?:,|、|\bor\b|\bnor\b|和|或)\s*)+$", "", text[:start])
     after = re.sub(r"^\s*(?:,|、|\bor\b|\band\b|和|或)\s*[A-Z]\b", "", text[end:])
     return bool(_NOT_BEFORE.search(text[:start]) or _NOT_BEFORE.search(before) or _NOT_AFTER.search(after))
@@ -164,8 +175,16 @@ def denied(text: str, start: int, end: int) -> bool:
 def mentions(text: str, options: Sequence[str], language: str) -> list[tuple[int, int]]:
     """Which options an answer names without ruling them out: (position, index), in order.
 
-    Both sides are normalised, and in English only whole words count. An option inside a longer one that is named there
-    ("cat" in "wild cat") does not count. An option of which normalising leaves nothing is never named.
+    An option inside a longer one that is named there ("cat" in "wild cat") does not count, nor does a number inside of
+    another one.
+    """
+    return [(position, index) for position, index, denied in named(text, options, language) if not denied]
+
+
+def named(text: str, options: Sequence[str], language: str) -> list[tuple[int, int, bool]]:
+    """Which options an answer names, as `mentions` has it, and whether each is ruled out: (position, index, denied).
+
+    Both sides are normalised, and in English only whole words count.
     """
     answer = _spaced(text, language)
     found: list[tuple[int, int, int]] = []
@@ -173,13 +192,18 @@ def mentions(text: str, options: Sequence[str], language: str) -> list[tuple[int
         name = _spaced(option, language).strip()
         if not name:
             continue
-        edge = r"(?<!\w)%s(?!\w)" if language == "en" or name.isascii() else "%s"
-        for match in re.finditer(edge % re.escape(name), answer):
+        before, after = (r"(?<!\w)", r"(?!\w)") if language == "en" or name.isascii() else ("", "")
+        if name[0].isdigit():
+            before = r"(?<!\d)(?<!\d[.,/:])(?<!-)"
+        if name[-1].isdigit():
+            after = r"(?![\d%]|[.,/:\-+]\d)" + after
+        for match in re.finditer(f"{before}{re.escape(name)}{after}", answer):
             found.append((match.start(), match.end(), index))
-    longest = [
-        (s, e, i) for s, e, i in found if not any(s2 <= s and e <= e2 and e2 - s2 > e - s for s2, e2, _ in found)
-    ]
-    return sorted((s, i) for s, e, i in longest if not denied(answer, s, e))
+    longest: list[tuple[int, int, int]] = []
+    for s, e, i in sorted(found, key=lambda item: (item[0], -item[1])):
+        if not longest or e > longest[-1][1] or (s, e) == longest[-1][:2]:  # else inside of the one before
+            longest.append((s, e, i))
+    return sorted((s, i, denied(answer, s, e)) for s, e, i in longest)
 
 
 def _spaced(text: str, language: str) -> str:

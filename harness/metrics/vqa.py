@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
+from rapidfuzz.distance.Levenshtein import distance as levenshtein
 
 from harness.errors import UserError
 from harness.metrics import Metric, Scored, averaged, mean
@@ -133,18 +134,6 @@ def textvqa_accuracy(predictions: Predictions, references: References) -> Scored
 # Strings and numbers --------------------------------------------------------------------------------------------------
 
 
-def levenshtein(a: str, b: str) -> int:
-    """Edit distance of two strings, in characters."""
-    if len(a) < len(b):
-        a, b = b, a
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
-    return row[-1]
-
-
 def anls(predictions: Predictions, references: References) -> Scored:
     """Average normalised Levenshtein similarity, as the DocVQA evaluation computes it.
 
@@ -153,15 +142,20 @@ def anls(predictions: Predictions, references: References) -> Scored:
     """
 
     def score(prediction: str, answers: Sequence[str]) -> float:
-        best = 0.0
+        best, plain = 0.0, _collapsed(prediction)
         for answer in answers:
             length = max(len(answer), len(prediction))
-            distance = levenshtein(" ".join(answer.lower().split()), " ".join(prediction.lower().split()))
+            # Beyond half of the length the distance is not looked for: the similarity counts 0 there.
+            distance = levenshtein(_collapsed(answer), plain, score_cutoff=length // 2)
             best = max(best, 1 - distance / length if length else 1.0)
         return best if best >= 0.5 else 0.0
 
     definition = "ANLS, DocVQA evaluation: lower case, white space collapsed, similarities below 0.5 count 0"
     return _each("anls", definition, predictions, references, score)
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def _number(text: str) -> float | None:

@@ -7,6 +7,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.metrics import vqa
+from harness.metrics.answers import final_answer
 from harness.metrics.choice import extract_choice
 from harness.metrics.hygiene import answer_hygiene, repeats_endlessly, wrong_language
 from harness.metrics.text import arabic, normalise, tokens
@@ -221,7 +222,7 @@ READ = [
 
 @pytest.mark.parametrize(("language", "text", "index"), READ)
 def test_the_choice_is_read_as_a_person_would(language, text, index):
-    assert extract_choice(text, ANIMALS[language], language) == index
+    assert extract_choice(final_answer(text).text, ANIMALS[language], language) == index
 
 
 def test_a_choice_is_right_if_it_is_one_of_the_right_ones():

@@ -105,7 +105,9 @@ class Prompted(TransformersAdapter):
     def text_cut(self, inputs: Prompts) -> list[bool]:
         """Whether each prompt has more tokens than are taken; only those of full length are tokenised again."""
         cut = [False] * inputs.n
-        for group in inputs.groups if self.room is not None else ():
+        if self.room is None:
+            return cut
+        for group in inputs.groups:
             lengths = group.tensors["attention_mask"].sum(dim=1).tolist()
             for row, length in zip(group.rows, lengths, strict=True):
                 if length > self.room:  # with the marks that frame the prompt

@@ -19,7 +19,7 @@ from harness.records import Media, Request, Sample
 from harness.task import placed
 from harness.tasks.vqa import Vqa
 
-FORMS = [form for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "ICO") if form]
+FORMS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "ICO"]
 FORMS += ["WEBP"] if features.check("webp") else []
 
 
@@ -123,9 +123,9 @@ def test_an_object_may_hold_the_image_as_a_text(opened):
 
 def test_the_id_of_another_row_stands_for_its_image(opened):
     dataset = opened([{"image": base(picture())}, {"image": "0"}, {"image": 0}, {"image": "blue.png"}, {"image": "3"}])
-    assert [colours(sample) for sample in dataset][:4] == [[(255, 0, 0)]] * 3 + [[(0, 0, 255)]]
+    assert [colours(dataset[number]) for number in range(4)] == [[(255, 0, 0)]] * 3 + [[(0, 0, 255)]]
     assert dataset[0].cluster == dataset[1].cluster
-    with pytest.raises(SampleError, match="3 .*there is no such file"):  # only where the row itself holds the picture
+    with pytest.raises(SampleError, match=r"3 .*there is no such file"):  # only where the row itself holds the picture
         open_image(dataset[4].media[0])
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_image_fails_without_being_repeated(opened, text):
 
 def test_a_path_that_does_not_exist_is_named(opened):
     (sample,) = opened([{"image": "abcdefgh"}])
-    with pytest.raises(SampleError, match="abcdefgh .*there is no such file"):
+    with pytest.raises(SampleError, match=r"abcdefgh .*there is no such file"):
         open_image(sample.media[0])
 
 
@@ -175,7 +175,7 @@ SOUND = Media("audio", "bark", Path("bark.wav"))
         ([ONE], "What is <image 1>?", ["What is ", ONE, "?"]),
         ([ONE], "<image> <image>\nWhat?", [ONE, "<image>\nWhat?"]),  # there is one image
         ([ONE, TWO], "<image> <image>\nWhat?", [ONE, TWO, "What?"]),
-        ([ONE, TWO], "<image 2> and <image 1>", [TWO, " and ", ONE]),
+        ([ONE, TWO], "<image 2> and <image 1>", [TWO, "and ", ONE]),
         ([ONE, TWO], "Which?\nA. <image 1>\nB. <image 2>", ["Which?\nA. ", ONE, "\nB. ", TWO]),
         ([ONE, TWO, THREE], "Like <image 2>?", [ONE, THREE, "Like ", TWO, "?"]),
         ([ONE, TWO, THREE], "<image> <image 1> <image>", [TWO, ONE, THREE]),

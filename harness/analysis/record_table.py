@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.records import Record
 
-_NOT_SCORED = ("question", "media", "raw", "tokens_out")
+_NOT_SCORED = ("question", "media", "raw", "tokens_out", "content")
 """Fields that are left out."""
 _BLANK: dict[str, Any] = {
     field.name: field.default_factory() if field.default_factory is not MISSING else field.default

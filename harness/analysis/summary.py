@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +22,13 @@ from harness.errors import UserError, commonest
 from harness.metrics import Scored, finite
 from harness.records import CellGroup
 from harness.store.cells import CellStore
+from harness.store.files import read_json
 from harness.store.runs import RunFolder
 from harness.task import Scoring, Task, make_task
 
+INFO = {"model": str, "origin": str, "task": str, "dataset": str, "language": str, "ablate": str, "samples": int,
+        "scoring": dict, "task_spec": dict}  # fmt: skip
+"""What cell.json must say for its cell to be reported."""
 LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_s", "first_token_ms", "load_s",
            "peak_memory_mb", "batch_size")  # fmt: skip
 """Figures that every cell has, null where they are unknown; a full pass adds others."""
@@ -39,7 +44,7 @@ def build(folder: RunFolder) -> dict[str, Any]:
     groups: dict[CellGroup, list[tuple[dict[str, Any], CellStore]]] = defaultdict(list)
     for info, store in cells_of(folder):
         groups[CellGroup.of(info)].append((info, store))
-    cells: list[dict[str, Any]] = []
+    cells: list[dict[str, Any]] = list(_lost(folder, plan))
     comparisons: list[dict[str, Any]] = []
     tables: list[tuple[dict[str, Scored], statistics.Clusters]] = []
     for key, members in groups.items():
@@ -69,8 +74,29 @@ def cells_of(folder: RunFolder) -> Iterator[tuple[dict[str, Any], CellStore]]:
     """The cells of a run that have been begun, in the plan's order: what cell.json says of each, and its store."""
     for key in folder.manifest()["cells"]:
         store = folder.cell(key)
-        if (store.folder / "cell.json").exists():
-            yield store.info(), store
+        with suppress(UserError):  # `_lost` tells of it
+            yield _info(store), store
+
+
+def _info(store: CellStore) -> dict[str, Any]:
+    """What cell.json says; raises UserError where it is damaged or does not say what a cell is."""
+    return read_json(store.folder / "cell.json", INFO)
+
+
+def _lost(folder: RunFolder, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries of cells that are in the plan, and whose folder is gone or does not say what they are."""
+    for key in plan["cells"]:
+        try:
+            _info(folder.cell(key))
+        except UserError as error:
+            model, _, group = str(key).partition("/")
+            task, dataset, language, ablate = (*group.split("."), "", "", "")[:4]
+            origin = plan["models"].get(model, {}).get("origin", "reference")
+            info = {"model": model, "origin": origin, "task": task, "dataset": dataset, "language": language}
+            gone = not folder.cell(key).folder.exists()
+            reason = "its folder is gone" if gone else str(error)
+            outcome = {"status": "interrupted", "reason": f"{reason}; a resume asks it again"}
+            yield _blank(info | {"ablate": ablate, "route": None, "samples": None}, outcome)
 
 
 def score_cell(store: CellStore) -> ScoredCell:

@@ -135,7 +135,11 @@ def _runs(results_dir: Path) -> list[dict[str, Any]]:
 
     found = []
     for folder in runs(results_dir):
-        plan = folder.manifest()
+        try:
+            plan = folder.manifest()
+        except UserError as error:
+            print(f"harness: {error}", file=sys.stderr)
+            continue
         states = [folder.cell(key).outcome()["status"] for key in plan["cells"]]
         found.append(
             {

@@ -339,15 +339,17 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
 def finished(folder: RunFolder) -> bool:
     """Whether every cell has its result and its timings, and the summary tells of all of them."""
     over = ("complete", "skipped")
-    manifest = folder.manifest()
+    try:
+        manifest, summary = folder.manifest(), folder.summary()
+    except UserError:  # a damaged summary is written anew
+        return False
     full = manifest["config"]["latency"]["mode"] == "full"
     for store in map(folder.cell, manifest["cells"]):
         status = store.outcome()["status"]
         untimed = full and status == "complete" and not store.timed and store.info()["origin"] != "reference"
         if status not in over or untimed:
             return False
-    summary = folder.summary()
-    return summary is not None and all(cell["status"] in over for cell in summary["cells"])
+    return summary is not None and all(cell.get("status") in over for cell in summary.get("cells", [{}]))
 
 
 FIRST_TO_RESUME = (0, 2)

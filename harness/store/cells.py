@@ -48,6 +48,17 @@ def _file_digest(path: Path, time: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+@lru_cache(2**12)
+def _count_and_digest(path: Path, size: int, time: int) -> tuple[int, str]:
+    """The number of lines and the sha256 of a file of this size that was changed at this time."""
+    digest, count = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            count += block.count(b"\n")
+    return count, digest.hexdigest()
+
+
 class CellStore:
     """One cell's folder. The driver alone writes to it."""
 
@@ -59,7 +70,27 @@ class CellStore:
 
     @property
     def complete(self) -> bool:
-        return (self.folder / "complete.json").exists()
+        """Whether all answers are there, and are those that the cell was completed with."""
+        return (self.folder / "complete.json").exists() and not self.damage
+
+    @property
+    def damage(self) -> str:
+        """Why a cell that was completed is not whole any more; empty where it is, or never was complete."""
+        if not (self.folder / "complete.json").exists():
+            return ""
+        try:
+            said = read_json(self.folder / "complete.json", {"status": str})
+            found = self.records_path.stat()
+        except UserError as error:
+            return str(error)
+        except OSError:
+            return f"{RECORDS} is not there"
+        count, digest = _count_and_digest(self.records_path, found.st_size, found.st_mtime_ns)
+        if said.get("count") not in (None, count):
+            return f"{RECORDS} has {count} lines, and was completed with {said['count']}"
+        if said.get("sha256") not in (None, digest):
+            return f"{RECORDS} is not what it was completed with (its sha256 is another)"
+        return ""
 
     @property
     def failed(self) -> bool:
@@ -76,9 +107,11 @@ class CellStore:
 
     def outcome(self) -> dict[str, Any]:
         """What complete.json (with the latency of a full pass that is done) or failed.json says; else "interrupted"."""
+        if damage := self.damage:
+            return {"status": "interrupted", "reason": f"damaged: {damage}; a resume asks it again"}
         for name in ("complete.json", "failed.json"):
             if (self.folder / name).exists():
-                found = read_json(self.folder / name)
+                found = read_json(self.folder / name, {"status": str})
                 return found | {"latency": read_json(self.folder / "latency.json")} if self.timed else found
         return {"status": "interrupted"}
 
@@ -88,6 +121,9 @@ class CellStore:
         Where there are answers already, raises UserError if they have another fingerprint, and says what changed.
         """
         path = self.folder / "cell.json"
+        if self.damage:  # no line of it can be trusted; vectors have checksums of their own
+            for name in ("complete.json", RECORDS):
+                (self.folder / name).unlink(missing_ok=True)
         if self.failed and read_json(self.folder / "failed.json").get("again"):
             self._drop_failures()
         if path.exists() and self._answered:

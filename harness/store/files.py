@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,10 +77,19 @@ def sync_names(folder: Path) -> None:
             os.close(handle)
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file says; raises UserError for a file that is missing or not JSON."""
+def read_json(path: Path, needs: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """The object in a JSON file; raises UserError for a file that is missing, is no JSON object, or lacks a key that it
+    needs, with a value of this type."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no JSON object")
+        for key, kind in (needs or {}).items():
+            if not isinstance(found.get(key), kind):
+                raise ValueError(f"it has no '{key}'" if key not in found else f"its '{key}' is not what it should be")
+        return found
+    except RecursionError as error:
+        raise UserError(f"{path} is damaged: it is nested too deep") from error
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is not there: {path.parent} is not a run folder, or is one of an older version."

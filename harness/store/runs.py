@@ -19,6 +19,9 @@ from harness.store.cells import CellStore
 from harness.store.files import UNFINISHED, read_json
 
 SUMMARY = "summary.json"
+MANIFEST = {"harness": str, "started": str, "seed": int, "config": dict, "machine": dict, "models": dict,
+            "datasets": dict, "prompts": dict, "left_out": list, "cells": list}  # fmt: skip
+"""What run.json always says."""
 
 
 class RunFolder:
@@ -66,7 +69,7 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """What run.json says: the resolved config, the machine, the cells and what was left out."""
-        return read_json(self.path / "run.json")
+        return read_json(self.path / "run.json", MANIFEST)
 
     def summary(self) -> dict[str, Any] | None:
         """What summary.json says; None where there is none yet."""

@@ -17,6 +17,10 @@ from harness.store.files import cache_folder, replacing, write_json
 from harness.store.runs import RunFolder, runs
 from harness.train.recipes import work_folder
 
+MANIFEST = {"harness": "0.2.0", "started": "", "seed": 0, "config": {}, "machine": {}, "models": {}, "datasets": {},
+            "prompts": {}, "left_out": [], "cells": []}  # fmt: skip
+"""The least that run.json may say."""
+
 
 def record(name: str) -> Record:
     return Record(name, "c", references=("是",), answer="no\u2028yes", scores=(0.5, 1.0), slices={"kind": "a"})
@@ -195,7 +199,7 @@ def test_an_unknown_run_is_told_the_nearest(tmp_path):
 
 def test_a_run_of_a_version_with_other_settings_cannot_go_on_and_says_so(tmp_path):
     folder = RunFolder.create(tmp_path, "old")
-    write_json(folder.path / "run.json", {"harness": "0.3.0", "models": {}, "config": {"spec": "painting"}})
+    write_json(folder.path / "run.json", MANIFEST | {"harness": "0.3.0", "config": {"spec": "painting"}})
     with pytest.raises(UserError, match=r"begun by harness 0\.3\.0 .*'painting'"):
         resumed(folder)
 
@@ -215,7 +219,7 @@ def test_json_is_replaced_whole(tmp_path):
 
 def test_a_run_of_the_first_version_cannot_go_on_and_is_told_so_in_a_sentence(tmp_path):
     folder = RunFolder.create(tmp_path, "first")
-    write_json(folder.path / "run.json", {"harness": "0.1.0", "models": {}, "config": {"spec": "run"}})
+    write_json(folder.path / "run.json", MANIFEST | {"harness": "0.1.0", "config": {"spec": "run"}})
     with pytest.raises(UserError, match=r"begun by harness 0\.1\.0 .*fingerprints.*still reads the old one\.$"):
         resumed(folder)
 

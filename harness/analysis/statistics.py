@@ -480,7 +480,7 @@ def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0)
         p = np.array(
             _randomisation([(rows[i], rows[j]) for i, j in zip(first, second, strict=True)], index, count, seed)
         )
-        adjusted = np.array(holm(p))
+        adjusted = np.array(holm(p.tolist()))
     span = rows[0].metric.high - rows[0].metric.low
     margin = _margin(1.0, g) * se
     columns = (difference, np.maximum(difference - margin, -span), np.minimum(difference + margin, span), p)

@@ -287,16 +287,15 @@ def _degrees(gamma: np.ndarray) -> float:
 
 
 def _score_interval(value: float, se: float, sizes: np.ndarray, correlation: float = 0.0) -> tuple[float, float]:
-    """The interval of a share `value`, whose clusters have `sizes` [g] samples that correlate with one
-    another.
+    """The interval of a share `value`, whose clusters have `sizes` [g] samples that correlate with one another.
 
     It is the score interval of Wilson (1927) with an effective sample size, as surveys use it for clustered proportions
     (Dean and Pagano 2015; Franco et al. 2019): all shares P with |value - P| <= t * sqrt(P * (1 - P) / n_eff), where
     n_eff = value * (1 - value) / SE² and Student's t stands for the normal quantile. At 0.5 it is as wide as value ±
     t * SE, and near the ends it is lopsided. Three things make it hold there and with few clusters:
 
-    - Degrees of freedom are those of `_degrees`, g - 1 where all clusters have one size and fewer where they differ: the
-      sum of a cluster has the variance size * (1 + correlation * (size - 1)).
+    - Degrees of freedom are those of `_degrees`, g - 1 where all clusters have one size and fewer where they differ:
+      the sum of a cluster has the variance size * (1 + correlation * (size - 1)).
     - Near an end few samples say how much the values vary and whether they do so together. PSEUDO_SAMPLES more at the
       far end are supposed, with PRIOR_CORRELATION; they weigh (1 - 2 * value)², so that 0.5 needs none.
     - Where nothing varies, n_eff is n / (1 + PRIOR_CORRELATION * (m - 1)) of the n samples, with m the mean size of the
@@ -481,7 +480,7 @@ def compare_all(scored: Mapping[str, Scored], clusters: Clusters, seed: int = 0)
         p = np.array(
             _randomisation([(rows[i], rows[j]) for i, j in zip(first, second, strict=True)], index, count, seed)
         )
-        adjusted = np.array(holm(p))
+        adjusted = np.array(holm(p.tolist()))
     span = rows[0].metric.high - rows[0].metric.low
     margin = _margin(1.0, g) * se
     columns = (difference, np.maximum(difference - margin, -span), np.minimum(difference + margin, span), p)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -63,6 +63,9 @@ def pairs(group: Group, strings: Strings) -> Table | None:
     if not scored:
         return None
     best, *others = scored
+    # A thousand models have half a million pairs; they are searched once.
+    own = tuple(row for row in group.comparisons if best.model in (row.get("a"), row.get("b")))
+    group = replace(group, comparisons=own)
     rows = [
         (
             other.label,

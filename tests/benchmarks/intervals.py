@@ -143,8 +143,10 @@ def right_or_wrong(rng, p, correlation, index, runs):
 
 
 def on_the_grid(rng, p, correlation, index, runs):
-    """Values of GRID, the ends five times as common as the rest and tilted so that their mean is p. A sample repeats its
-    cluster's value with probability sqrt(correlation), which is then the correlation (Lunn and Davies 1998). [runs, n]
+    """Values of GRID, the ends five times as common as the rest and tilted so that their mean is p. [runs, n]
+
+    A sample repeats its cluster's value with probability sqrt(correlation), so that two of them correlate by as much as
+    that says (Lunn and Davies 1998).
     """
     common = np.array([5.0, 1.0, 1.0, 1.0, 5.0])
     tilts = np.exp(np.linspace(-5, 60, 65_001)[:, None] * (GRID - 1)) * common
@@ -208,7 +210,8 @@ def check(points):
     print(f" 0.95 {usual:.1%} (at most 99 %); width at 0.5 {min(widths):.3f} to {max(widths):.3f} (0.95 to 1.05).")
     if marks:
         print(
-            f"At correlation 0.5, {len(marks)} points are below 93 %; of their estimates at least {min(marks):.0%} are marked."
+            f"At correlation 0.5, {len(marks)} points are below 93 %; at least {min(marks):.0%} of each one's estimates "
+            "are marked."
         )
 
 

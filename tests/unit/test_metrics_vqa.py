@@ -337,8 +337,8 @@ def test_more_choices_than_there_are_letters_are_named_by_number(text, index):
     assert extract_choice(text, [f"thing {i}" for i in range(1, 31)], "en") == index
 
 
-DRESSES = ["B", "b", "(B)", "(b)", "B.", "B)", "Ｂ", "【B】", "（B）", "B、", "option B", "Option B.", "选项B", "选项B)",
-           "B选项", "**B**", "“B”", "答案：B", "Answer: B"]  # fmt: skip
+DRESSES = ["B", "b", "(B)", "(b)", "B.", "B)", "Ｂ", "【B】", "（B）", "B、", "option B", "Option B.", "选项B",
+           "选项B)", "B选项", "**B**", "“B”", "答案：B", "Answer: B"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", DRESSES)

@@ -39,6 +39,8 @@ class Shares:
     """Counts, over the texts that a model wrote, those that are not proper answers."""
 
     given: int = 0
+    counted: int = 0
+    """Those of which it is known whether the token limit ended them."""
     cut_off: int = 0
     """Ended by the token limit."""
     refused: int = 0
@@ -54,6 +56,7 @@ class Shares:
             return record
         final = final_answer(text)
         self.given += 1
+        self.counted += record.cut_off or record.tokens_out is not None
         self.cut_off += record.cut_off
         self.refused += refuses(final.text)
         self.empty += is_empty(final.text)
@@ -62,8 +65,10 @@ class Shares:
 
     def to_json(self) -> dict[str, float | None]:
         """Shares of the texts, 0 to 1; None where there is no text."""
-        counts = {name: count for name, count in vars(self).items() if name != "given"}
-        return {name: count / self.given if self.given else None for name, count in counts.items()}
+        found = {"cut_off": self.cut_off / self.counted if self.counted else None}
+        for name in ("refused", "empty", "unfinished"):
+            found[name] = getattr(self, name) / self.given if self.given else None
+        return found
 
 
 def score(task: Task, records: Iterable[Record], scoring: Scoring) -> ScoredCell:

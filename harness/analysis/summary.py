@@ -35,6 +35,8 @@ LATENCY = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "samples_per_s", "tokens_per_
 
 LEAST_COVERAGE = 0.5
 """A model that answered a smaller share of the samples has no rank."""
+SHARES = ("cut_off", "refused", "empty", "unfinished")
+"""Shares of a model's answers that are none, or not whole ones; null where no text was written."""
 SHARED = "other processes computed on the GPU while latency was measured"
 
 
@@ -165,6 +167,9 @@ class GroupSummary:
         cell["coverage"] = 1 - failed / len(records) if records else None
         if cell["origin"] != "reference":
             cell["text_cut"] = _text_cut(found.asked)
+            cell |= found.shares
+            if cell["max_new_tokens"] is None:  # 0.1.0 did not keep which answers the limit cut off
+                cell["cut_off"] = None
         cell["failed_reason"] = commonest([error for error in errors if error is not None])
         cell["slices"] = statistics.slices_to_json(scored[0], self.clusters, records.column("slices"), self.seed)
         if failed and failed < len(records):
@@ -197,7 +202,13 @@ class GroupSummary:
         scored = chance(self.task, found.asked, self.scoring)
         if not scored:
             return
-        info = like | {"model": "chance", "origin": "reference", "route": None, "batch_size": None}
+        info = like | {
+            "model": "chance",
+            "origin": "reference",
+            "route": None,
+            "batch_size": None,
+            "max_new_tokens": None,
+        }
         cell = _blank(info, {"status": "complete"})
         scored = sorted(scored, key=lambda s: s.metric.name != like["headline"])
         self._fill(cell, scored)
@@ -272,6 +283,8 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         "rows_left_out": info.get("rows_left_out", 0),
         "failed": None,
         "text_cut": None,
+        "max_new_tokens": info.get("max_new_tokens"),
+        **dict.fromkeys(SHARES),
         "headline": None,
         "metrics": {},
         "slices": {},

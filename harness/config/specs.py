@@ -46,6 +46,8 @@ class ModelSpec:
     batch_size: int | None = None
     """The most requests in one call of the adapter; None: the run's batch_size, which on the command line beats what a
     file says here."""
+    max_new_tokens: int | None = None
+    """The most tokens of an answer, such as 4096 for a model that reasons before it answers; None: the task's."""
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the adapter's constructor after `spec`, for adapters without a spec class of their own."""

@@ -117,16 +117,18 @@ _HIDDEN = {ord(mark): 0xE000 + i for i, mark in enumerate(_IN_NUMBERS)}
 _SHOWN = {code: mark for mark, code in _HIDDEN.items()}
 """Marks that belong to a number are kept as characters of private use while all other marks are removed."""
 _HAS_SIGN = re.compile(r"[\d+#\-]")
-_DASH = re.compile(rf"(?:(?<![^\W{CJK}])|(?<=\d))[−﹣‐‑‒–](?=[$€£¥￥₩₹]?\.?\d)")
+_DASHES = {ord(dash): "-" for dash in "−﹣‐‑‒–"}
 _CURRENCY = "[$€£¥￥₩₹]"
 _NUMBER = re.compile(
     rf"(?:(?<![^\W{CJK}])(?P<sign>[-+])?(?:{_CURRENCY}\s?)?(?P<minus>-)?(?P<point>\.)?)?"
     r"(?P<digits>\d+(?:(?:(?:\*\*|[.,/:\-+*^×÷=~'])[.\-]?|\s?/\s?|e[-+]?)\d+)*)(?P<after>\s?%|\+(?!\w))?"
     rf"(?:\s?{_CURRENCY}(?!\s?[.\d]))?"
 )
+_IN_NAME = re.compile(rf"[^\W\d{CJK}]")
+"""A letter before a number makes it part of a name, whose zeros and commas tell: v2.0 is not v2."""
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _DECIMAL = re.compile(r"(?<![\d.,])(\d*)\.(\d+)(?![\d.,])")
-_NAME_WITH_SIGN = re.compile(r"(?<=[a-z])(?:\+{1,2}|#)(?!\w)|(?<![^\W_])[a-z]{1,2}-(?=[\s.,;]|$)")
+_NAME_WITH_SIGN = re.compile(r"(?<=[a-z])(?:\+{1,2}(?![\w+])|#(?!\w))|(?<![^\W_])[a-z]{1,2}-(?=[\s.,;]|$)")
 
 
 def _numbers(text: str) -> str:
@@ -137,15 +139,15 @@ def _numbers(text: str) -> str:
     thousands comma, zeros behind the last decimal, a leading plus, a currency sign and the kind of dash that is its
     minus make no difference. So do the signs of a name belong to it: C++, C#, A-.
     """
+    text = text.translate(_DASHES)
     if not _HAS_SIGN.search(text):
         return text
-    text = _DASH.sub("-", text)
     return _NAME_WITH_SIGN.sub(lambda m: m.group().translate(_HIDDEN), _NUMBER.sub(_number, text))
 
 
 def _number(match: re.Match[str]) -> str:
     digits = re.sub(r"\s", "", (match["point"] or "") + match["digits"])
-    if not match.string[match.start() - 1 : match.start()].isalpha():  # else part of a name: v2.0
+    if not _IN_NAME.match(match.string[max(0, match.start() - 1) : match.start()]):
         digits = _GROUPED.sub(lambda m: m.group().replace(",", ""), digits)
         digits = _DECIMAL.sub(lambda m: f"{m[1] or '0'}.{m[2].rstrip('0')}".removesuffix("."), digits)
     sign = "-" if "-" in (match["sign"], match["minus"]) else ""

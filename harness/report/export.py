@@ -18,7 +18,8 @@ from harness.report.tables import Table
 
 _FACTS = [
     *("run", "machine", "model", "origin", "route", "status", "reason", "samples", "failed", "coverage", "of_answered"),
-    *("text_cut", "clusters", "reliable", "doubt", "headline", "larger_is_better", "best", "unranked_reason"),
+    *("text_cut", "cut_off", "refused", "empty", "unfinished", "max_new_tokens"),
+    *("clusters", "reliable", "doubt", "headline", "larger_is_better", "best", "unranked_reason"),
 ]
 _LATENCY = [
     *("p50_ms", "p90_ms", "p95_ms", "p99_ms", "n", "first_token_ms", "tokens_out", "tokens_per_s", "samples_per_s"),
@@ -112,8 +113,8 @@ _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "[": "{[}", "]": "{]}", '"': "''", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
-    "—": "---", "–": "--", "★": r"$\star$", "≈": r"$\approx$", "†": r"\dag{}", "…": r"\ldots{}", "−": "$-$",
-    "·": r"$\cdot$", "↓": r"$\downarrow$",
+    "—": "---", "–": "--", "★": r"$\star$", "≈": r"$\approx$", "†": r"\dag{}", "‡": r"\ddag{}", "…": r"\ldots{}",
+    "−": "$-$", "·": r"$\cdot$", "↓": r"$\downarrow$",
 }  # fmt: skip
 
 

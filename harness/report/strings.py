@@ -70,6 +70,10 @@ STRINGS: dict[str, tuple[str, str]] = {
     "failures": ("failed", "失败"),
     "of_answered": ("of answered", "已答中"),
     "text_cut": ("text cut", "文本截断"),
+    "cut_off": ("cut off", "超长截断"),
+    "refused": ("refused", "拒答"),
+    "empty": ("empty", "空回答"),
+    "unfinished": ("unfinished", "思考未完"),
     "win_rate": ("win rate [95 %]", "胜率 [95 %]"),
     "mean_rank": ("mean rank [95 %]", "平均名次 [95 %]"),
     "tables": ("tables", "表数"),
@@ -272,6 +276,18 @@ STRINGS: dict[str, tuple[str, str]] = {
         "Text was cut: it is longer than the context of {models}, and what stands behind was not seen. The share of "
         "samples (of retrieval, of texts) is in parentheses.",
         "文本被截断：超出了 {models} 的上下文长度，其后的内容模型没有看到。括号内为受影响样本（检索为文本）的比例。",
+    ),
+    "cut_off_note": (
+        "‡ More than 1 % of the answers were cut off by the token limit (share and limit in parentheses), and the score "
+        "may suffer from it: {models}. models.NAME.max_new_tokens raises it for one model.",
+        "‡ 超过 1 % 的回答因达到词元上限而被截断（括号内为比例与上限），得分可能因此偏低：{models}。"
+        "models.名称.max_new_tokens 可为单个模型提高上限。",
+    ),
+    "amiss_note": (
+        "Of the answers given: “cut off” were ended by the token limit, “refused” decline to answer, “empty” have no "
+        "text, and “unfinished” (empty as well) ended within a trace of reasoning.",
+        "在已给出的回答中：“超长截断”为达到词元上限而中止，“拒答”为拒绝回答，“空回答”为没有文本，"
+        "“思考未完”（同时计为空回答）为止于思考过程之中。",
     ),
     "origins_note": (
         "Gaps with 95 % intervals; ≈ has not been shown to differ (paired test, corrected over all pairs). "

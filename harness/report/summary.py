@@ -65,6 +65,16 @@ class Cell:
     """Share of samples that were answered, 0 to 1."""
     text_cut: float | None
     """Share of samples (of retrieval, of texts) of whose text the model saw a part alone, 0 to 1."""
+    cut_off: float | None
+    """Share of the answers, 0 to 1, that the token limit ended."""
+    refused: float | None
+    """Share of the answers that decline to answer."""
+    empty: float | None
+    """Share of the answers without text."""
+    unfinished: float | None
+    """Share of the answers that ended inside a trace of reasoning; they are empty as well."""
+    max_new_tokens: int | None
+    """The token limit."""
     headline: str
     metrics: Mapping[str, Number]
     definitions: Mapping[str, str]
@@ -399,6 +409,11 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         failed_reason=row.get("failed_reason") or "",
         coverage=_coverage(row),
         text_cut=number(row.get("text_cut")),
+        cut_off=number(row.get("cut_off")),
+        refused=number(row.get("refused")),
+        empty=number(row.get("empty")),
+        unfinished=number(row.get("unfinished")),
+        max_new_tokens=_count(row.get("max_new_tokens")),
         headline=headline,
         metrics=metrics,
         definitions=_definitions(row),

@@ -19,9 +19,13 @@ Text = Callable[[Cell], str]
 """Gives what a cell has in a column."""
 Form = Callable[[Any], str]
 """Writes a figure."""
-BEST, ALIKE, UNRELIABLE, SMALLER = "★", "≈", "†", "↓"
-"""The marks: best of its table, not distinguishable from the best, interval not to be relied on; and, behind the name
-of a metric, that a smaller value is better."""
+BEST, ALIKE, UNRELIABLE, CUT_OFF, SMALLER = "★", "≈", "†", "‡", "↓"
+"""The marks: best of its table, not distinguishable from the best, interval not to be relied on, answers cut off; and,
+behind the name of a metric, that a smaller value is better."""
+MANY_CUT_OFF = 0.01
+"""More answers than this share, cut off by the token limit, may have cost the model its score: it is marked."""
+SHARES = ("cut_off", "refused", "empty", "unfinished")
+"""What may be amiss with answers that were given, each as the share of them."""
 MANY_ACROSS = 6
 """Slice values stand below one another where they are more than this, and more than the models."""
 MANY_VALUES = 24
@@ -110,7 +114,8 @@ def results(group: Group, strings: Strings) -> Table:
         return lambda cell: formats.metric(cell.metrics.get(name, Number()).value, name)
 
     def name(cell: Cell) -> str:
-        return " ".join(filter(None, (mark(cell, group), cell.label, "" if cell.reliable else UNRELIABLE)))
+        doubtful = "" if cell.reliable else UNRELIABLE
+        return " ".join(filter(None, (mark(cell, group), cell.label, doubtful, CUT_OFF if _cut_off(cell) else "")))
 
     def rank(cell: Cell) -> str:
         if cell.rank is None or cell.reference or not group.tested:
@@ -141,6 +146,13 @@ def results(group: Group, strings: Strings) -> Table:
         (
             Column(strings("text_cut"), right=True, drop_order=1),
             lambda cell: formats.share(cell.text_cut) if cell.text_cut else formats.NONE,
+        ),
+        *(
+            (
+                Column(strings(name), right=True, drop_order=1),
+                lambda cell, name=name: formats.share(getattr(cell, name)),
+            )
+            for name in _amiss(group)
         ),
         _figure(strings("p50"), "p50_ms", drop_order=2),
         _figure(strings("rate"), "samples_per_s", drop_order=4),
@@ -315,6 +327,11 @@ def notes(group: Group, strings: Strings) -> list[str]:
     found.extend(_failures(group, strings))
     if cut := [f"{cell.label} ({formats.share(cell.text_cut)})" for cell in group.cells if cell.text_cut]:
         found.append(strings("text_cut_note", models=", ".join(cut)))
+    if cut := [cell for cell in group.models if _cut_off(cell)]:
+        shares = (f"{cell.label} ({formats.share(cell.cut_off)}, {formats.count(cell.max_new_tokens)})" for cell in cut)
+        found.append(strings("cut_off_note", models=", ".join(shares)))
+    if _amiss(group):
+        found.append(strings("amiss_note"))
     if unranked := _unranked(group, strings):
         found.append(unranked)
     doubts: dict[str, list[str]] = {}
@@ -326,6 +343,16 @@ def notes(group: Group, strings: Strings) -> list[str]:
         found.append(strings("unreliable", reasons="; ".join(reasons)))
     found.extend(dict.fromkeys(f"{cell.label}: {formats.clean(cell.note, 300)}" for cell in group.cells if cell.note))
     return found
+
+
+def _cut_off(cell: Cell) -> bool:
+    """Whether so many answers were cut off that the score may owe to it."""
+    return (cell.cut_off or 0.0) > MANY_CUT_OFF
+
+
+def _amiss(group: Group) -> list[str]:
+    """Those of SHARES that are above 0 for any model."""
+    return [name for name in SHARES if any(getattr(cell, name) for cell in group.models)]
 
 
 def _joining(group: Group, strings: Strings) -> list[str]:

@@ -245,6 +245,8 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
     items = items_of(task, plan.asked(group, route), route, prompt)
     job = _cell_job(plan, spec, key, group, route, items)
     info |= {"route": route, "batch_size": job.batch_size, "items": len(items)}
+    if route == "generate":
+        info["max_new_tokens"] = job.task.max_new_tokens
     info["fingerprint"] = fingerprint(spec, adapter, prompt, job, len(items), plan.run.data_dir)
     return Cell(key, group, info, job, items=len(items))
 
@@ -252,9 +254,10 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
 def _cell_job(plan: Plan, spec: ModelSpec, key: str, group: CellGroup, route: Route, items: Items) -> CellJob:
     """What the worker will be told of a cell: which samples, and in which batches."""
     batch_size = spec.batch_size or plan.run.batch_size or auto_batch_size(plan.device, route)
+    task = plan.run.tasks[group.task]
     return CellJob(
         key=key,
-        task=plan.run.tasks[group.task],
+        task=replace(task, max_new_tokens=spec.max_new_tokens or task.max_new_tokens),
         dataset_name=group.dataset,
         dataset=plan.run.datasets[group.dataset],
         language=group.language,

@@ -1,9 +1,10 @@
 """What metrics and statistics cost, each against a yardstick in the same run (CPU seconds of this process).
 
-    python tests/benchmarks/speed.py [retrieval | captions | statistics | large]        "large" is 20k x 100k, minutes
+    python tests/benchmarks/speed.py [answers | retrieval | captions | statistics | large]    "large" is 20k x 100k, minutes
 
 Limits: ranking both directions of 5k x 25k (d = 512) at most 1.3 times the bare product, under 0.8 GB; 20k x 100k under
-1.3 GB; BLEU + ROUGE + CIDEr at most 0.4 times pycocoevalcap's; two models, 5,000 samples, 2,000 resamples under 1 s.
+1.3 GB; BLEU + ROUGE + CIDEr at most 0.4 times pycocoevalcap's; two models, 5,000 samples, 2,000 resamples under 1 s;
+ANLS of an answer of 100,000 characters under 1 s.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from harness.analysis.statistics import compare, estimates
 from harness.metrics import averaged, tokenise
 from harness.metrics.captions import caption_scores
 from harness.metrics.ranking import ROWS, rank_both
+from harness.metrics.vqa import anls
 
 ORACLE = Path(__file__).parents[2].parent / "shared" / "oracles" / "captions_coco5k.json"
 
@@ -93,10 +95,18 @@ def statistics():
     print(f"statistics, two models x 5,000 samples: both intervals {intervals:.2f} s, the paired test {test:.2f} s")
 
 
+def answers():
+    text = "".join(np.random.default_rng(0).choice(list("abcdef "), 100_000))
+    distances = timed(lambda: anls([text], [[text[i : i + 40] for i in range(10)]]))
+    alike = timed(lambda: anls([text], [[text[1:]]]))
+    print(f"ANLS of an answer of 100,000 characters: ten short references {distances:.2f} s, one as long {alike:.2f} s")
+
+
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["statistics", "captions", "retrieval"]
+    chosen = sys.argv[1:] or ["answers", "statistics", "captions", "retrieval"]
     for name in chosen:
         {
+            "answers": answers,
             "retrieval": retrieval,
             "captions": captions,
             "statistics": statistics,

@@ -13,7 +13,7 @@ import tiny_prompted
 from harness.adapters.open_clip import OpenClipCoCa, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
 from harness.adapters.transformers.chat import ChatModel, QwenOmni
-from harness.adapters.transformers.decoding import count_tokens
+from harness.adapters.transformers.decoding import count_tokens, cut_off
 from harness.adapters.transformers.dual import Clap
 from harness.adapters.transformers.labels import UNKNOWN, LabelAnswers
 from harness.adapters.transformers.prompted import Blip, Git
@@ -125,13 +125,15 @@ def test_more_choices_than_are_scored_at_a_time_are_all_scored(chat, monkeypatch
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 
-def test_tokens_are_counted_with_the_end_mark_and_without_padding():
+def test_tokens_are_counted_with_the_end_mark_without_padding_and_an_answer_without_it_was_cut_off():
     import torch
 
     rows = torch.tensor([[5, 6, 2, 0, 0], [5, 6, 7, 8, 9], [2, 0, 0, 0, 0], [5, 2, 2, 2, 2]])
     assert count_tokens(rows, stop=2) == [3, 5, 1, 2]
     assert count_tokens(rows, stop=[9, 6]) == [2, 2, 5, 5]
     assert count_tokens(rows, stop=None) == [5, 5, 5, 5]
+    assert cut_off(rows, stop=2) == [False, True, False, False]
+    assert cut_off(rows, stop=None) == [True] * 4
 
 
 def test_a_classifier_answers_with_its_likeliest_label(vilt):

@@ -8,7 +8,7 @@ import pytest
 from harness.errors import UserError
 from harness.metrics import vqa
 from harness.metrics.answers import final_answer
-from harness.metrics.choice import extract_choice
+from harness.metrics.choice import extract_choice, letter
 from harness.metrics.hygiene import answer_hygiene, repeats_endlessly, wrong_language
 from harness.metrics.text import arabic, normalise, tokens
 
@@ -114,6 +114,26 @@ def test_the_edit_distance_is_that_of_the_textbook():
     assert vqa.levenshtein("猫在", "狗在") == 1
 
 
+def test_anls_is_that_of_a_plain_edit_distance_to_the_last_digit():
+    def plain(a: str, b: str) -> int:
+        row = list(range(len(b) + 1))
+        for i, x in enumerate(a, 1):
+            above, row = row, [i]
+            for j, y in enumerate(b):
+                row.append(min(above[j + 1] + 1, row[j] + 1, above[j] + (x != y)))
+        return row[-1]
+
+    draw = random.Random(0)
+    for _ in range(2_000):
+        prediction, *answers = ("".join(draw.choices("aB 猫", k=draw.randrange(12))) for _ in range(4))
+        found = []
+        for answer in answers:
+            length = max(len(answer), len(prediction))
+            distance = plain(" ".join(answer.lower().split()), " ".join(prediction.lower().split()))
+            found.append(1 - distance / length if length else 1.0)
+        assert one(vqa.anls, prediction, answers) == (max(found) if max(found) >= 0.5 else 0.0)
+
+
 @pytest.mark.parametrize(
     ("prediction", "answers", "value"),
     [
@@ -163,6 +183,32 @@ def test_relaxed_accuracy_is_that_of_chartqa(prediction, target, right):
 def test_answers_are_normalised_by_language(language, prediction, reference):
     assert normalise(prediction, language) == reference
     assert one(vqa.exact_match, prediction, [reference], language) == 1.0
+
+
+SAME = [
+    ("1,000", "1000"), ("1,234.50", "1234.5"), ("3", "3.0"), ("3.50", "3.5"), (".5", "0.5"), ("−5", "-5"), ("–5", "-5"),
+    ("+5", "5"), ("$5", "5"), ("5€", "5"), ("-$5", "$-5"), ("50 %", "50%"), ("1 / 2", "1/2"), ("3–5", "3-5"),
+    ("３．５", "3.5"), ("(5)", "5."), ("3.0%", "3%"), ("C++.", "c++"),
+    ("约3.50米", "约3.5米"), ("共1,000个", "共1000个"),
+]  # fmt: skip
+OTHER = [
+    ("35", "3.5"), ("5", "-5"), ("10", "1.0"), ("314", "3.14"), ("12", "1/2"), ("1030", "10:30"), ("50", "50%"),
+    ("2,5", "25"), ("3", "30"), ("51", "5:1"), ("35", "3-5"), ("123", "1.2.3"), ("23", "2**3"), ("v2.0", "v20"),
+    ("1e5", "1e-5"), ("-1/2", "1/2"), ("A", ""), ("The", ""), ("A", "The"), ("...", "A"), ("+", "-"), ("C", "C++"),
+    ("A+", "A-"), ("A", "A-"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_numbers_are_equal_by_their_value_and_not_by_their_digits(language):
+    assert [pair for pair in SAME if one(vqa.exact_match, pair[0], [pair[1]], language) < 1] == []
+    assert [pair for pair in OTHER if one(vqa.exact_match, pair[0], [pair[1]], language) > 0] == []
+    numbers = [pair for pair in OTHER if pair[0].isdigit()]
+    assert [pair for pair in numbers if one(vqa.token_f1, pair[0], [pair[1]], language) > 0] == []
+
+
+def test_an_article_that_is_the_whole_answer_stands_for_itself():
+    assert [normalise(text, "en") for text in ("A", "the A.", "a cat", "An", "")] == ["a", "a", "cat", "an", ""]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +269,88 @@ READ = [
 @pytest.mark.parametrize(("language", "text", "index"), READ)
 def test_the_choice_is_read_as_a_person_would(language, text, index):
     assert extract_choice(final_answer(text).text, ANIMALS[language], language) == index
+
+
+YES_NO, RIGHT_WRONG, THERE = ("是", "否"), ("正确", "错误"), ("有", "没有")
+POLARITY = [
+    # MME's rule: the first word, whatever is denied after it.
+    (("yes", "no"), "Yes, there is no dog in the picture.", 0), (("yes", "no"), "No, the sign does not say yes.", 1),
+    (("no", "yes"), "Yes — I can see no cars but one bus.", 1), (("Yes", "No"), "**No**. Yes would be wrong.", 1),
+    (("yes", "no"), "Not really.", 1), (("yes", "no"), "The answer is no, not yes.", 1), (("yes", "no"), "Nope", 1),
+    (("True", "False"), "False, though it is true to life", 1), (("True", "False"), "It is not true.", 1),
+    (("True", "False"), "yes", 0), (("Correct", "Incorrect"), "not correct", 1), (("yes", "no"), "Answer: No", 1),
+    (("Yes", "No", "Unknown"), "No, there is not", 1), (("Yes, it is", "No, it isn't"), "No.", 1),
+    (("yes", "no"), "Not sure.", None), (("yes", "no"), "No idea", None), (("yes", "no"), "I don't know", None),
+    (("yes", "no"), "Notice the dog", None), (("yes", "no"), "yes and no", None), (("left", "right"), "right", 1),
+    # Chinese: what the first clause says, in any wording of the pair.
+    (YES_NO, "不是", 1), (YES_NO, "不是的，图中是猫。", 1), (YES_NO, "是的，图中有一只狗。", 0), (YES_NO, "不对", 1),
+    (YES_NO, "图中没有狗。", 1), (YES_NO, "这不是狗", 1), (YES_NO, "答案是否", 1), (YES_NO, "答案是：是", 0),
+    (YES_NO, "没错", 0), (YES_NO, "是否有狗无法确定", None), (YES_NO, "不知道", None), (YES_NO, "图中是猫", None),
+    (YES_NO, "No, it is a cat", 1), (RIGHT_WRONG, "不是", 1), (RIGHT_WRONG, "否", 1), (RIGHT_WRONG, "不对。", 1),
+    (RIGHT_WRONG, "是的", 0), (RIGHT_WRONG, "这个说法不正确。", 1), (RIGHT_WRONG, "这个说法是正确的。", 0),
+    (RIGHT_WRONG, "图中没有狗，所以正确", 0), (RIGHT_WRONG, "不是错误的", None), (RIGHT_WRONG, "正确答案是错误", 1),
+    (("对", "错"), "不对", 1), (("对", "错"), "对的", 0), (("对", "错"), "对于这个问题，答案是错", 1), (THERE, "没", 1),
+    (THERE, "图中没有狗", 1), (THERE, "图中有一只狗", 0), (THERE, "不是", 1), (THERE, "有可能", None),
+    (("会", "不会"), "不会的", 1), (("能", "不能"), "不能", 1), (("能", "不能"), "不能确定", None),
+    (("红", "不红"), "不红", 1),
+    # No option is read behind what denies it.
+    (("红色", "蓝色"), "不是红色，是蓝色", 1), (("红色", "蓝色"), "非红色", None), (("红色", "蓝色"), "非常红色", 0),
+    (("猫", "狗"), "无猫", None), (("猫", "狗"), "未见猫", None), (("猫", "狗"), "没有看到猫，只有狗", 1),
+    (("猫", "狗"), "不仅有猫", 0), (("正常", "异常"), "不正常", None), (("cat", "dog"), "not a cat", None),
+    (("cat", "dog"), "I do not see a cat, I see a dog.", 1), (("cat", "dog"), "There is no dog, only a cat", 0),
+    (("cat", "dog"), "not only a cat", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lettered", [True, False])
+@pytest.mark.parametrize(("choices", "text", "index"), POLARITY)
+def test_what_is_denied_is_not_read_and_a_yes_or_a_no_is(choices, text, index, lettered):
+    language = "en" if choices[0].isascii() else "zh"
+    assert extract_choice(final_answer(text).text, choices, language, lettered) == index
+
+
+LANGUAGES = ("C++", "C", "Java", "C#")
+
+
+@pytest.mark.parametrize(
+    ("choices", "text", "lettered", "index"),
+    [
+        (LANGUAGES, "C++", True, 0), (LANGUAGES, "c#", True, 3), (LANGUAGES, "C", True, 2), (LANGUAGES, "C", False, 1),
+        (LANGUAGES, "“Ｃ＋＋”", False, 0), (LANGUAGES, "B", False, None), (("A", "B", "C"), "(C)", False, 2),
+        (("A", "B", "C"), "The answer is C.", False, 2), (("C", "B", "A"), "A", True, 0),
+        (("C", "B", "A"), "A", False, 2), (("3", "3.5", "35"), "3.5", True, 1),
+        (("3", "3.5", "35"), "It is 3.5 m", True, 1),
+        (("5", "-5"), "It is −5.", True, 1), (("50", "50%"), "about 50%", True, 1), (("1/2", "12"), "12", True, 1),
+        (("1/2", "12"), "It is 1/2", True, 0), (("cat", "dog", "cat"), "cat", True, 0), (("US", "us"), "US", False, 0),
+        (("US", "us"), "Us", False, None),
+    ],
+)  # fmt: skip
+def test_a_whole_choice_is_read_before_anything_is_normalised(choices, text, lettered, index):
+    assert extract_choice(text, choices, "en", lettered) == index
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [("27", 26), ("(3)", 2), ("选项28", 27), ("Option 5.", 4), ("2. thing 2", 1), ("The answer is 12", 11),
+     ("31", None), ("0", None), ("B", None), ("thing 7", 6), ("3.5", None)],
+)  # fmt: skip
+def test_more_choices_than_there_are_letters_are_named_by_number(text, index):
+    assert extract_choice(text, [f"thing {i}" for i in range(1, 31)], "en") == index
+
+
+DRESSES = ["B", "b", "(B)", "(b)", "B.", "B)", "Ｂ", "【B】", "（B）", "B、", "option B", "Option B.", "选项B",
+           "选项B)", "B选项", "**B**", "“B”", "答案：B", "Answer: B"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DRESSES)
+def test_a_bare_letter_is_itself_in_any_dress(text):
+    assert letter(text) == 1
+    assert extract_choice(text, ANIMALS["en"], "en") == 1
+
+
+@pytest.mark.parametrize("text", ["A+", "A-", "C++", "C#", "AB", "B or C", "I am", "a cat", "1", "", "é"])
+def test_what_is_more_than_a_letter_is_none(text):
+    assert letter(text) is None
 
 
 def test_a_choice_is_right_if_it_is_one_of_the_right_ones():

@@ -17,7 +17,7 @@ from harness.adapter import Adapter
 from harness.errors import SampleError
 from harness.records import Media, Modality, Request, Route
 
-from .plain_text import plain
+from .text import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,26 +101,3 @@ class DualEncoder(Adapter):
         for rows, features in found:
             vectors[rows] = features.cpu().numpy()
         return vectors
-
-
-def longer_texts(
-    tokenizer: Any, texts: Sequence[str], ids: torch.Tensor, context: int | None, padding: bool | str
-) -> list[bool]:
-    """For each text whether a tokenizer of transformers cut it at the context to make `ids` int64 [n, length] of them.
-
-    Only texts that fill the context (all but two places of it, as padding may look like the marks at a text's end) are
-    tokenised again, and with the same settings, which a tokenizer keeps for all threads: it tells what it left over.
-    """
-    found = [False] * len(texts)
-    if context is None or ids.shape[1] < context:
-        return found
-    full = ((ids != tokenizer.pad_token_id).sum(dim=1) >= context - 2).nonzero()[:, 0].tolist()
-    if full:
-        some = [texts[i] for i in full]
-        made = tokenizer(some, padding=padding, truncation=True, max_length=context)
-        for number, i in enumerate(full):
-            if made.encodings is not None:
-                found[i] = bool(made.encodings[number].overflowing)
-            else:  # a tokenizer that is written in Python
-                found[i] = len(tokenizer(some[number], verbose=False).input_ids) > context
-    return found

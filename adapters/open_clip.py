@@ -16,8 +16,8 @@ from harness.config.specs import MISSING, ModelSpec
 from harness.errors import SampleError, UserError, nearest
 from harness.records import Answer, Modality, Request, Route
 
-from .dual import DualEncoder, Inputs, longer_texts
-from .plain_text import any_of, marks_of, plain
+from .dual import DualEncoder, Inputs
+from .text import any_of, longer_texts, marks_of, plain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from harness.checkpoint import weights_folder
 from harness.errors import SampleError, UserError
 from harness.records import Answer, Media, Request, Route
 
-from ..plain_text import any_of, plain
+from ..text import any_of, plain
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import SampleError, UserError
 from harness.records import Answer, Media, Request, Route
 
-from ..plain_text import marks_of, plain
+from ..text import marks_of, plain
 from .base import Tensors, TransformersAdapter
 from .decoding import (
     answer_lengths,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.records import Modality
 
-from ..dual import DualEncoder, longer_texts
-from ..plain_text import marks_of
+from ..dual import DualEncoder
+from ..text import longer_texts, marks_of
 from .base import Tensors, TransformersAdapter, context_length
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from harness.errors import SampleError
 from harness.records import Answer, Request, Route
 
-from ..dual import longer_texts
-from ..plain_text import marks_of, plain
+from ..text import longer_texts, marks_of, plain
 from .base import Tensors, TransformersAdapter, context_length, one_image_each
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.records import Answer, Request, Route
 
-from ..plain_text import marks_of, plain
+from ..text import marks_of, plain
 from .base import Tensors, TransformersAdapter, context_length, one_image_each
 from .decoding import (
     answer_lengths,

@@ -42,6 +42,7 @@ DATA_ONLY = ("conf",)
 """Packages without code."""
 SHARED_BY_ADAPTERS = (
     "harness.adapters.dual",
+    "harness.adapters.text",
     "harness.adapters.transformers",
     "harness.adapters.transformers.base",
     "harness.adapters.transformers.decoding",

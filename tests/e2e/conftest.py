@@ -99,8 +99,9 @@ class World:
         return self.dataset(name, "vqa", rows, columns, "slices: {category: kind}")
 
     def captions(self, n: int = 12, name: str = "album", task: str = "retrieval") -> str:
-        """n pictures with two captions each; a ToyEncoder finds a caption by chance only."""
-        rows = [{"id": f"p{i}", "image": self.picture(f"{name}{i}.png"), "c": [f"a {i}", f"b {i}"]} for i in range(n)]
+        """n pictures, all different, with two captions each; a ToyEncoder finds a caption by chance only."""
+        pictures = [self.picture(f"{name}{i}.png", (i % 256, i // 256, 0)) for i in range(n)]
+        rows = [{"id": f"p{i}", "image": picture, "c": [f"a {i}", f"b {i}"]} for i, picture in enumerate(pictures)]
         return self.dataset(name, task, rows, {"id": "id", "image": "image", "references": "c"})
 
     def command(self, *words: str) -> list[str]:

@@ -181,8 +181,10 @@ def troubled(worlds):
     return world
 
 
-def test_too_few_answers_are_an_error_of_every_sample(troubled):
-    assert troubled.cell("r", "short")["failed"] == 40
+def test_too_few_answers_are_an_error_of_every_sample_and_the_model_is_given_up(troubled):
+    assert troubled.cell("r", "short")["status"] == "failed"
+    assert troubled.cell("r", "short")["reason"].startswith("20 of 20 failed: ValueError: ToyGenerator.generate() gave")
+    assert len(troubled.records("r", "short")) == 20
     assert "0 answers to 1" in troubled.records("r", "short")[0]["error"]
 
 

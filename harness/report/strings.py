@@ -162,8 +162,8 @@ STRINGS: dict[str, tuple[str, str]] = {
         "{run} was made by harness {made}, and its answers are scored here by the rules of {scored}. These may differ "
         "from what was reported then: choice_accuracy, exact_match, token_f1 and the accuracy of generated answers, as "
         "letters, numbers, negations and traces of thought are read anew; intervals, marks and ranks.",
-        "{run} 由 harness {made} 生成，这里按 {scored} 的规则为其回答评分。以下内容可能与当时的报告不同：choice_accuracy、"
-        "exact_match、token_f1 和生成式回答的 accuracy（字母、数字、否定与思维过程的读法有变），以及区间、标记和名次。",
+        "{run} 由 harness {made} 生成，这里按 {scored} 的规则为其回答评分。以下内容可能与当时的报告不同："
+        "choice_accuracy、exact_match、token_f1 和生成式回答的 accuracy（字母、数字、否定与思维过程的读法有变），以及区间、标记和名次。",
     ),
     "best_note": (
         "★ best of its table; ≈ not distinguishable from the best at 5 % (paired test over all samples, "

@@ -210,8 +210,8 @@ def check(points):
     print(f" 0.95 {usual:.1%} (at most 99 %); width at 0.5 {min(widths):.3f} to {max(widths):.3f} (0.95 to 1.05).")
     if marks:
         print(
-            f"At correlation 0.5, {len(marks)} points are below 93 %; at least {min(marks):.0%} of each one's estimates "
-            "are marked."
+            f"At correlation 0.5, {len(marks)} points are below 93 %; at least {min(marks):.0%} of the estimates of "
+            "each are marked."
         )
 
 

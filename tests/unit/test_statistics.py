@@ -103,6 +103,15 @@ def test_right_answers_that_share_images_say_less_than_as_many_on_their_own():
     own, shared = (estimate(accuracy(np.ones(100)), names(c)) for c in (np.arange(100), np.arange(100) // 5))
     copies = estimate(accuracy(np.ones(20)), names(range(20)))
     assert copies.low < shared.low < own.low
+    effective = 100 / (1 + 0.2 * 4)  # 5 to an image, correlated by 0.2
+    assert shared.low == pytest.approx(effective / (effective + 2.093024**2))
+
+
+def test_one_answer_that_is_nearly_right_does_not_say_that_none_is_wrong():
+    perfect = estimate(accuracy(np.ones(100)), names(range(100)))
+    nearly = estimate(accuracy([0.9] + [1.0] * 99), names(range(100)))
+    assert nearly.low == pytest.approx(perfect.low, abs=0.005)
+    assert nearly.high < 1
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -148,8 +157,8 @@ def test_shares_are_marked_near_an_end_where_samples_share_clusters():
     assert "end of its range" in estimate(accuracy([1.0] * 197 + [0.0] * 3), clusters).doubt
     assert "end of its range" in estimate(accuracy(np.ones(200)), clusters).doubt
     assert estimate(accuracy([0.0, 1.0] * 100), clusters).reliable
-    wrong_together = np.where(np.arange(500) // 5 < 8, 0.0, 1.0)
-    wrong_apart = np.where(np.arange(500) % 12 == 0, 0.0, 1.0)
+    wrong_together = np.where(np.arange(500) // 5 < 16, 0.0, 1.0)
+    wrong_apart = np.where(np.arange(500) % 6 == 0, 0.0, 1.0)
     assert not estimate(accuracy(wrong_together), names(np.arange(500) // 5)).reliable
     assert estimate(accuracy(wrong_apart), names(np.arange(500) // 5)).reliable
 

@@ -1,6 +1,6 @@
 """What metrics and statistics cost, each against a yardstick in the same run (CPU seconds of this process).
 
-    python tests/benchmarks/speed.py [answers | retrieval | captions | statistics | large]    "large" is 20k x 100k, minutes
+    python tests/benchmarks/speed.py [answers | retrieval | captions | statistics | large]     "large" takes minutes
 
 Limits: ranking both directions of 5k x 25k (d = 512) at most 1.3 times the bare product, under 0.8 GB; 20k x 100k under
 1.3 GB; BLEU + ROUGE + CIDEr at most 0.4 times pycocoevalcap's; two models, 5,000 samples, 2,000 resamples under 1 s;

@@ -79,8 +79,8 @@ def test_a_record_keeps_what_the_model_wrote_beside_what_it_answered():
 def test_every_task_scores_the_final_answer_whichever_version_wrote_the_record(task):
     trace = "<think>Not a dog.</think>a cat on a mat"
     scored = []
-    for fields in ({"answer": trace}, {"answer": "by rules of then", "raw": trace}, {"answer": "a cat on a mat"}):
-        records = [Record("1", "1", references=("a cat on a mat",), **fields)]
+    for answer, raw in ((trace, None), ("by rules of then", trace), ("a cat on a mat", None)):
+        records = [Record("1", "1", references=("a cat on a mat",), answer=answer, raw=raw)]
         found = score(task, records, Scoring("en", ("a cat on a mat", "a dog")))
         scored.append({item.metric.name: item.value for item in found.scored})
         assert found.shares["unfinished"] == 0.0

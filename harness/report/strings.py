@@ -163,7 +163,8 @@ STRINGS: dict[str, tuple[str, str]] = {
         "from what was reported then: choice_accuracy, exact_match, token_f1 and the accuracy of generated answers, as "
         "letters, numbers, negations and traces of thought are read anew; intervals, marks and ranks.",
         "{run} 由 harness {made} 生成，这里按 {scored} 的规则为其回答评分。以下内容可能与当时的报告不同："
-        "choice_accuracy、exact_match、token_f1 和生成式回答的 accuracy（字母、数字、否定与思维过程的读法有变），以及区间、标记和名次。",
+        "choice_accuracy、exact_match、token_f1 和生成式回答的 accuracy（字母、数字、否定与思维过程的读法有变），"
+        "以及区间、标记和名次。",
     ),
     "best_note": (
         "★ best of its table; ≈ not distinguishable from the best at 5 % (paired test over all samples, "
@@ -278,8 +279,8 @@ STRINGS: dict[str, tuple[str, str]] = {
         "文本被截断：超出了 {models} 的上下文长度，其后的内容模型没有看到。括号内为受影响样本（检索为文本）的比例。",
     ),
     "cut_off_note": (
-        "‡ More than 1 % of the answers were cut off by the token limit (share and limit in parentheses), and the score "
-        "may suffer from it: {models}. models.NAME.max_new_tokens raises it for one model.",
+        "‡ More than 1 % of the answers were cut off by the token limit (share and limit in parentheses), and the "
+        "score may suffer from it: {models}. models.NAME.max_new_tokens raises it for one model.",
         "‡ 超过 1 % 的回答因达到词元上限而被截断（括号内为比例与上限），得分可能因此偏低：{models}。"
         "models.名称.max_new_tokens 可为单个模型提高上限。",
     ),

@@ -84,6 +84,8 @@ class _Pair(NamedTuple):
     a: Scored | None = None
     b: Scored | None = None
     test: statistics.Comparison | None = None
+    dtypes: str = ""
+    """A remark on what the two were computed in, where it differs."""
 
 
 def compare(a: RunFolder, b: RunFolder, model_a: str = "", model_b: str = "") -> list[Row]:
@@ -98,7 +100,7 @@ def compare(a: RunFolder, b: RunFolder, model_a: str = "", model_b: str = "") ->
         what = "task, data set and language" if model_a or model_b else "model on the same task, data set and language"
         raise UserError(f"{a.name} and {b.name} have no {what} in common.")
     pairs = {
-        key: _pair(left[key].store, right[key].store)
+        key: _pair(left[key], right[key])
         for key in shared
         if left[key].outcome["status"] == right[key].outcome["status"] == "complete"
     }
@@ -145,8 +147,9 @@ def _cells(run: RunFolder, only: str) -> dict[_Key, _Cell]:
     return cells
 
 
-def _pair(left: CellStore, right: CellStore) -> _Pair:
+def _pair(a: _Cell, b: _Cell) -> _Pair:
     """Score one cell of both runs and test the difference, if they were asked the same."""
+    left, right = a.store, b.store
     pairing = pair(left, right)
     if pairing.refused:
         return _Pair(pairing, pairing.refused)
@@ -158,7 +161,17 @@ def _pair(left: CellStore, right: CellStore) -> _Pair:
     first, second = ours.scored[0], theirs.scored[0]
     if first.metric.name != second.metric.name:
         return _Pair(pairing, f"one has the headline {first.metric.name}, the other {second.metric.name}")
-    return _Pair(pairing, "", first, second, statistics.compare(second, first, ours.records.clusters))
+    test = statistics.compare(second, first, ours.records.clusters)
+    return _Pair(pairing, "", first, second, test, _dtypes(a, b))
+
+
+def _dtypes(a: _Cell, b: _Cell) -> str:
+    """A remark where the two were computed in different dtypes, which alone can change an answer."""
+    first, second = (cell.store.info().get("dtype") for cell in (a, b))
+    if not first or not second or first == second:
+        return ""
+    names = a.model if a.model == b.model else f"{a.model} and {b.model}"
+    return f"{names}: computed in {first} in A and in {second} in B"
 
 
 def _row(known: dict[str, Any], pair: _Pair, p: float) -> Row:
@@ -185,5 +198,5 @@ def _row(known: dict[str, Any], pair: _Pair, p: float) -> Row:
         n=test.n,
         verdict=verdict,
         reason=reason,
-        note=pair.pairing.note,
+        note="; ".join(filter(None, (pair.pairing.note, pair.dtypes))),
     )

@@ -280,6 +280,7 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         "status": outcome["status"],
         "reason": outcome.get("reason"),
         "samples": info["samples"],
+        "dtype": info.get("dtype"),
         "rows_left_out": info.get("rows_left_out", 0),
         "failed": None,
         "text_cut": None,

@@ -26,6 +26,7 @@ GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
 SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
 DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
@@ -98,12 +99,13 @@ def compose(
 
 
 def _command_line_first(run: RunSpec, said: set[str]) -> None:
-    """Have `batch_size` on the command line beat what the models' files say of it; `models.NAME.batch_size` there beats
-    both."""
-    if "batch_size" in said:
-        for name, model in run.models.items():
-            if f"models.{name}.batch_size" not in said:
-                model.batch_size = None
+    """Have `batch_size` and `dtype` on the command line beat what the models' files say of them; what is said there of
+    one model (`models.NAME.batch_size`) beats both."""
+    for name, model in run.models.items():
+        if "batch_size" in said and f"models.{name}.batch_size" not in said:
+            model.batch_size = None
+        if run.dtype is not None and f"models.{name}.dtype" not in said:
+            model.dtype = run.dtype
 
 
 class _Choice:
@@ -408,7 +410,7 @@ def _check_model(run: RunSpec, name: str, spec: Any, files: ConfigFiles) -> None
         raise _wrong(files, "model", name, "", reason)
     for key, allowed in (
         ("origin", MODEL_ORIGINS),
-        ("dtype", ("auto", "float32", "bfloat16", "float16")),
+        ("dtype", DTYPES),
         ("prompt", tuple(run.prompts)),
     ):
         value = getattr(spec, key)
@@ -441,6 +443,8 @@ def _check_values(run: RunSpec, files: ConfigFiles) -> None:
         _check_model(run, name, spec, files)
     for name, spec in run.datasets.items():
         _check_dataset(name, spec, files)
+    if run.dtype is not None and run.dtype not in DTYPES:
+        raise UserError(f"dtype={run.dtype} is unknown. {nearest(run.dtype, DTYPES)}")
     for ablation in run.ablate:
         if ablation not in ABLATIONS:
             raise UserError(f"ablate={ablation}: there is no such ablation. {nearest(ablation, ABLATIONS)}")

@@ -42,7 +42,8 @@ class ModelSpec:
     prompt: str = "chat"
     """The profile in conf/prompt/ that words its requests."""
     dtype: str = "auto"
-    """float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, float32 elsewhere."""
+    """float32, bfloat16, float16, or auto: bfloat16 on a GPU or a processor that computes it by itself, else float32
+    (float16 on an older GPU). A run resolves auto once, as it begins."""
     batch_size: int | None = None
     """The most requests in one call of the adapter; None: the run's batch_size, which on the command line beats what a
     file says here."""
@@ -202,6 +203,8 @@ class RunSpec:
     """The most samples of each data set, drawn as whole clusters; None: all."""
     batch_size: int | None = None
     """None ("auto"): begins with 64 (or 256 embeddings) on a GPU, with 32 elsewhere, halved until they fit."""
+    dtype: str | None = None
+    """On the command line: the dtype of all models, whatever their files say; None: each model's own."""
     ablate: list[str] = field(default_factory=lambda: ["none"])
     """Each cell is asked once for each of these: none (as it is); without image, audio or text (the question); or with
     another sample's: shuffled-image, shuffled-audio, shuffled-text."""

@@ -81,15 +81,25 @@ def claim(device: str) -> str:
 
 
 def pick_dtype(wanted: str, device: str) -> str:
-    """The dtype to compute in: `auto` is bfloat16 on a CUDA device that has it (every one since Ampere), float16 on an
-    older one, and float32 elsewhere."""
+    """The dtype to compute in: `auto` is bfloat16 on a CUDA device that has it (every one since Ampere) and on a
+    processor that computes it by itself, float16 on an older CUDA device, and float32 elsewhere."""
     if wanted != "auto":
         return wanted
     if device.startswith("cuda"):
         import torch
 
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    return "float32"
+    return "bfloat16" if device == "cpu" and _computes_bfloat16() else "float32"
+
+
+_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}
+"""What processors that multiply bfloat16 numbers by themselves (x86, x86, Arm) call it. Others convert each of them to
+float32 and back, and are slower for it."""
+
+
+def _computes_bfloat16() -> bool:
+    flags = (line.partition(":")[2] for line in _lines("/proc/cpuinfo") if line.startswith(("flags", "Features")))
+    return not _BFLOAT16.isdisjoint(next(flags, "").split())
 
 
 def use_exact_float32(device: str) -> None:

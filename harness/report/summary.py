@@ -56,6 +56,8 @@ class Cell:
     reason: str
     """Why there is no score, where there is none."""
     samples: int | None
+    dtype: str
+    """What the model computed in; empty where that is not known."""
     rows_left_out: int
     """Rows of the data set that the run left out, as their references mean nothing."""
     failed: int | None
@@ -404,6 +406,7 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         status=status,
         reason=row.get("reason") or "",
         samples=_count(row.get("samples")),
+        dtype=str(row.get("dtype") or ""),
         rows_left_out=int(row.get("rows_left_out") or 0),
         failed=_count(row.get("failed")),
         failed_reason=row.get("failed_reason") or "",

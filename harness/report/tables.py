@@ -219,6 +219,7 @@ def latency(group: Group, strings: Strings) -> Table | None:
         timed,
         (Column(strings("model")), lambda cell: cell.label),
         (Column(strings("machine_column"), drop_order=1), lambda cell: cell.machine if several else ""),
+        (Column(strings("dtype"), drop_order=1), lambda cell: cell.dtype),
         _figure(strings("p50"), "p50_ms"),
         _figure(strings("p90"), "p90_ms"),
         _figure(strings("p95"), "p95_ms"),

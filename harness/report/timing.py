@@ -103,7 +103,8 @@ def _table(
     titled = (
         (Column(strings(name), right=True, drop_order=1), lambda row, text=text: text(row[1])) for name, text in columns
     )
-    return filled(rows, (Column(strings("model")), lambda row: row[0].label), *titled)
+    dtype = (Column(strings("dtype"), drop_order=1), lambda row: row[0].dtype)
+    return filled(rows, (Column(strings("model")), lambda row: row[0].label), dtype, *titled)
 
 
 def _bounded(figures: Figures, key: str) -> str:

@@ -115,7 +115,7 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
     plan.datasets = _datasets(run)
     plan.remarks += _left_out(plan.datasets)
     for name, spec in plan.run.models.items():
-        spec = replace(spec, dtype=machine.pick_dtype(spec.dtype, plan.device))
+        spec.dtype = machine.pick_dtype(spec.dtype, plan.device)  # once: a resume, perhaps elsewhere, keeps it
         cells = [_cell(plan, name, spec, group) for group in plan.datasets]
         plan.cells |= {cell.key: cell for cell in cells}
         jobs = tuple(cell.job for cell in cells if cell.job)

@@ -236,3 +236,16 @@ def test_meteor_is_asked_for_by_the_captioning_task_alone():
     assert [name for name, task in run.tasks.items() if getattr(task, "meteor", False)] == ["captioning"]
     with pytest.raises(UserError, match="meteor"):
         compose(["task=all", "tasks.vqa.meteor=true"])
+
+
+def test_a_dtype_on_the_command_line_is_that_of_all_models_but_of_one_that_has_its_own_there(mine):
+    words = ["model=[mine,pocket-clip]", "dtype=bfloat16", "models.mine.dtype=float16"]
+    found = {name: spec.dtype for name, spec in settings(*words, config_dir=mine).models.items()}
+    assert found == {"mine": "float16", "pocket-clip": "bfloat16"}
+    assert "Did you mean 'bfloat16'" in refused("model=mine", "dtype=bfloat", config_dir=mine)
+
+
+def test_bundled_models_compute_the_same_digits_everywhere(everything):
+    bundled = {name: spec for name, spec in everything.models.items() if spec.checkpoint.startswith("bundled:")}
+    assert len(bundled) > 5
+    assert {spec.dtype for spec in bundled.values()} == {"float32"}

@@ -226,3 +226,18 @@ def test_an_answer_that_no_file_can_hold_is_that_samples_failure(evaluate, text,
     cells, run = evaluate({"odd": odd}, ROWS, "metric: choice_accuracy\n")
     assert (cells["odd"]["failed"], value(cells["odd"])) == (1, 0.5)
     assert reason in run.records()["error"].dropna().iloc[0]
+
+
+def test_the_dtype_is_resolved_as_a_run_begins_and_compared_runs_say_that_it_differs(evaluate, monkeypatch, capsys):
+    from harness.cli.main import main
+    from harness.measure import machine
+
+    for run, native in (("first", True), ("second", False)):
+        monkeypatch.setattr(machine, "_computes_bfloat16", lambda native=native: native)
+        evaluate({"knows": Speaker(knows)}, ROWS, "metric: choice_accuracy\n", run=run)
+    made = evaluate({"knows": Speaker(knows)}, ROWS, "metric: choice_accuracy\n", run="third")[1]
+    results = made.path.parent
+    said = {run: json.loads((results / run / "run.json").read_text()) for run in ("first", "second")}
+    assert [facts["config"]["models"]["knows"]["dtype"] for facts in said.values()] == ["bfloat16", "float32"]
+    assert main(["compare", str(results / "first"), str(results / "second")]) == 0
+    assert "knows: computed in bfloat16 in A and in float32 in B" in capsys.readouterr().out

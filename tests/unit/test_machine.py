@@ -90,3 +90,20 @@ def test_a_gpu_computes_float32_as_float32(monkeypatch):
     machine.use_exact_float32("cuda:1")
     assert not cuda.matmul.allow_tf32
     assert not cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["flags\t\t: fpu avx512f avx512_bf16 sse"], "bfloat16"),
+        (["flags\t\t: fpu amx_bf16 amx_tile"], "bfloat16"),
+        (["Features\t: fp asimd bf16 i8mm"], "bfloat16"),
+        (["flags\t\t: fpu avx2 avx512f"], "float32"),
+        ([], "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_computes_it_by_itself(monkeypatch, lines, found):
+    monkeypatch.setattr(machine, "_lines", lambda path: lines if path == "/proc/cpuinfo" else [])
+    assert machine.pick_dtype("auto", "cpu") == found
+    assert machine.pick_dtype("float32", "cpu") == "float32"
+    assert machine.pick_dtype("auto", "mps") == "float32"

@@ -61,5 +61,5 @@ def test_what_is_embedded_keeps_the_order_of_the_data_set_and_the_order_is_made_
 
 def test_the_card_of_a_model_says_what_it_runs_in():
     spec = TransformersSpec("x", "domestic", checkpoint="bundled:pocket-qwen3-vl")
-    assert plan.model_facts(spec, "cpu")["dtype"] == "float32"
+    assert plan.model_facts(replace(spec, dtype="float32"), "cpu")["dtype"] == "float32"
     assert plan.model_facts(replace(spec, dtype="bfloat16", compile=True), "cpu")["dtype"] == "bfloat16, compiled"

@@ -33,8 +33,8 @@ COMMANDS = {
 }
 
 SETTINGS = {
-    "ablate", "batch_size", "data_dir", "datasets", "device", "engine", "latency", "limit", "models", "prompts",
-    "report", "results_dir", "run", "seed", "tasks",
+    "ablate", "batch_size", "data_dir", "datasets", "device", "dtype", "engine", "latency", "limit", "models",
+    "prompts", "report", "results_dir", "run", "seed", "tasks",
 }  # fmt: skip
 
 

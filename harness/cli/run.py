@@ -24,8 +24,8 @@ def add(commands: Any) -> None:
         epilog="settings: task= model= dataset= (a name, [a,b] or all; model= also in-house, domestic, international) "
         "limit=N batch_size=auto|N dtype=auto|bfloat16|float32 latency=quick|full|off seed=N device=auto|cuda|mps|cpu "
         "results_dir=results run=NAME data_dir=DIR ablate=[none,audio,shuffled-audio] (also text, image: what a score "
-        "owes to each), and any key that --cfg shows, such as models.NAME.dtype=bfloat16. What is said here beats every "
-        "file; what is said of one model (models.NAME.batch_size=8) beats what is said of all (batch_size=4).",
+        "owes to each), and any key that --cfg shows, such as models.NAME.dtype=bfloat16. What is said here beats "
+        "every file; what is said of one model (models.NAME.batch_size=8) beats what is said of all (batch_size=4).",
     )
     parser.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE", help="settings; defaults: task=vqa model=all dataset=pocket"

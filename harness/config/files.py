@@ -62,9 +62,9 @@ class ConfigFiles:
         if not _NAME.fullmatch(name):
             raise FileFault(file, f": '{name}' cannot be a name: names have letters, digits, - and _. Rename the file.")
         text = read(file)
-        header = f"# @package {group}s.{name}"
+        header = f"# @package {group}s.{name}" if group != "train" else ""  # where a recipe belongs, its group says
         # Hydra reads where a file belongs from its first line and says nothing sensible where that is missing.
-        if text.lstrip("\ufeff \t\r\n").split("\n")[0].rstrip() != header:
+        if header and text.lstrip("\ufeff \t\r\n").split("\n")[0].rstrip() != header:
             raise FileFault(file, f", line 1: the first line must be `{header}`.")
         _check_yaml(file, text)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from harness.data import cells
 from harness.data.cells import listed
 from harness.data.references import READINGS, Decision, Labels, Options, Reading
-from harness.dataset import Chosen, Dataset, Form, LazySequence
+from harness.dataset import Chosen, Dataset, Form, LazySequence, connected
 from harness.errors import UserError, nearest
 from harness.media import encoded
 from harness.records import Language, Media, Sample
@@ -353,18 +353,15 @@ class _Mapped(LazySequence[Sample]):
 
     def _join(self) -> None:
         """Connect the clusters that share a group, so that a group is never split."""
-        holder: dict[str, str] = {}
-        for number in dict.fromkeys(self.kept):
-            row = self.table.rows[number]
-            cluster = self._root(self._own_cluster(number, row, self._all_media(number, row)))
-            other = self._root(holder.setdefault(self._group(number, row), cluster))
-            if other != cluster:
-                self.joined[cluster] = other
-
-    def _root(self, cluster: str) -> str:
-        while cluster in self.joined:
-            cluster = self.joined[cluster]
-        return cluster
+        numbers = dict.fromkeys(self.kept)
+        rows = [(number, self.table.rows[number]) for number in numbers]
+        clusters = [self._own_cluster(number, row, self._all_media(number, row)) for number, row in rows]
+        groups = [self._group_of(number, row) for number, row in rows]
+        marks = (
+            (("cluster", cluster), *([("group", group)] if group else []))
+            for cluster, group in zip(clusters, groups, strict=True)
+        )
+        self.joined = {cluster: clusters[first] for cluster, first in zip(clusters, connected(marks), strict=True)}
 
     # One sample -----------------------------------------------------------------------------------------------------
 
@@ -387,7 +384,7 @@ class _Mapped(LazySequence[Sample]):
         order = self._order(sample_id, len(options.texts), self.rotations[index])
         return Sample(
             id=sample_id,
-            cluster=self._root(self._own_cluster(number, row, media)),
+            cluster=self._cluster(number, row, media),
             language=self.language,
             media=media,
             question=self._one("question", row),
@@ -471,16 +468,23 @@ class _Mapped(LazySequence[Sample]):
 
     def _group(self, number: int, row: Row) -> str:
         """What a row counts together with; empty for a row by itself."""
-        if not self.group_column or self.spec.right != "all":
-            return self._id(number, row) if self.spec.order == "circular" else ""
+        if self.spec.right == "all":
+            return self._group_of(number, row)
+        return self._id(number, row) if self.spec.order == "circular" else ""
+
+    def _group_of(self, number: int, row: Row) -> str:
+        """What `group` says of a row."""
         found = " ".join(filter(None, self._read_cells(self.group_column, row)))
         if not self.modulus:
             return found
         if not re.fullmatch(r"\d+", found):
-            raise self._wrong(
-                number, f"group: '{found}' is not a whole number, of which {self.spec.group} can be taken."
-            )
+            raise self._wrong(number, f"group: '{found}' is not a whole number, as {self.spec.group} needs.")
         return str(int(found) % self.modulus)
+
+    def _cluster(self, number: int, row: Row, media: Sequence[Media]) -> str:
+        """The cluster of a row, which is that of all rows that groups connect it with."""
+        own = self._own_cluster(number, row, media)
+        return self.joined.get(own, own)
 
     def _own_cluster(self, number: int, row: Row, media: Sequence[Media]) -> str:
         """The cluster of a row, before groups connect it with others."""

@@ -257,8 +257,11 @@ def test_rows_of_a_group_share_a_cluster_through_whatever_connects_them(read):
         {"picture": "c", "set": "3", "answer": "x"},
     ]
     columns = {"id": "id", "question": "q", "references": "answer", "cluster": "picture"}
-    clusters = [sample.cluster for sample in read(rows, columns=columns, group="set", right="all")]
-    assert clusters[0] == clusters[1] == clusters[2] != clusters[3]
+    for right_ in ("all", "each"):
+        dataset = read(rows, columns=columns, group="set", right=right_)
+        clusters = [sample.cluster for sample in dataset]
+        assert clusters[0] == clusters[1] == clusters[2] != clusters[3]
+        assert [sample.group for sample in dataset] == (["1", "1", "2", "3"] if right_ == "all" else [""] * 4)
 
 
 def test_a_group_may_be_an_index_modulo_a_number(read):

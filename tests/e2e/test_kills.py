@@ -177,3 +177,19 @@ def test_data_that_changed_between_a_kill_and_a_resume_are_noticed_and_named(wor
         path.write_bytes(whole)
     world.harness("resume", "r")
     assert len(world.records("r", "looker")) == 40
+
+
+def test_a_cell_whose_records_were_shortened_is_named_and_asked_again(world):
+    for name in ("hurt", "whole"):
+        world.model(name)
+    world.harness("run", "model=[hurt,whole]", f"dataset={world.questions(12)}", "run=r", "latency=off")
+    before = {row["id"]: row["answer"] for row in world.records("r", "hurt")}
+    (records,) = (world.results / "r" / "cells" / "hurt").glob("*/records.jsonl")
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:5]))
+    world.harness("report", str(world.results / "r"))
+    assert world.cell("r", "hurt")["status"] == "interrupted"
+    assert "has 5 lines, and was completed with 12" in world.cell("r", "hurt")["reason"]
+    assert world.cell("r", "whole")["samples"] == 12
+    world.harness("resume", "r")
+    assert world.cell("r", "hurt")["status"] == "complete"
+    assert {row["id"]: row["answer"] for row in world.records("r", "hurt")} == before

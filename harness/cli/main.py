@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from harness.cli import compare, doctor, fetch, listing, report, run, score, train
 from harness.errors import StorageError, UserError
+from harness.store.secrets import masked
 
 EPILOG = """\
 examples:
@@ -37,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.command(arguments)
     except UserError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except StorageError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
@@ -48,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone: nothing to say and nobody to say it to
         return 0
+
+
+def _say(error: Exception) -> None:
+    print(f"harness: {masked(str(error))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

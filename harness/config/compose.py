@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, get_args
 
 from harness.checkpoint import is_here
 from harness.config.files import ConfigFiles, FileFault, place, read
-from harness.config.specs import SPECS, DatasetSpec, ModelSpec, RunSpec, TrainingSpec, spec_class
+from harness.config.specs import SPECS, DatasetSpec, ModelSpec, RunSpec, TrainingSpec, spec_class, to_json
 from harness.errors import UserError, nearest
 from harness.records import ABLATIONS, ORIGINS, Language, Modality
+from harness.store import secrets
 
 GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
 SELECTIONS = ("model", "task", "dataset")
@@ -30,8 +31,10 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
+_NOT_SECRET = {f.name for f in fields(ModelSpec)} - {"options"}
+"""Settings of every model, none of which can be a key."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
-_FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)\.")
+_FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)(\.|$)")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
 
@@ -71,6 +74,8 @@ def compose(
             selected[key] = _split(value or "")
         else:
             _check_key(key, value, files)
+            if key.startswith("models.") and secrets.is_secret(key, (value or "").strip("'\" ")):
+                raise UserError(f"{key}: {secrets.ADVICE}")
             if key in LISTS and value is not None:
                 override = f"{key}=[{','.join(_split(value))}]"
                 value = override.partition("=")[2]
@@ -418,6 +423,9 @@ def _check_model(run: RunSpec, name: str, spec: Any, files: ConfigFiles) -> None
             said = f"there is no prompt profile '{value}'." if key == "prompt" else f"{key} '{value}' is unknown."
             raise _wrong(files, "model", name, key, f"{said} {nearest(value, allowed)}")
     _check_names(files, "model", name, spec)
+    settings = {key: value for key, value in to_json(spec).items() if key not in _NOT_SECRET}
+    if key := secrets.secret_in(settings):
+        raise _wrong(files, "model", name, key, f"{key}: {secrets.ADVICE}")
     if spec.batch_size is not None and spec.batch_size < 1:
         raise _wrong(files, "model", name, "batch_size", f"batch_size={spec.batch_size}: give a number of at least 1.")
     if spec.parameters is not None and not (math.isfinite(spec.parameters) and spec.parameters >= 0):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import MediaError, SampleError, TransientError, UserError, alike
+from harness.store.secrets import masked
 
 PAUSES = (1.0, 4.0, 15.0)
 """Seconds before what may pass is tried again."""
@@ -67,7 +68,7 @@ class DeviceLost(BaseException):
 
 def describe(error: BaseException) -> str:
     """An error in one line: its message, and before it its kind unless the message was written for people."""
-    text = " ".join(str(error).split())[:500]
+    text = masked(" ".join(str(error).split()))[:500]
     return text if isinstance(error, UserError | SampleError) else f"{type(error).__name__}: {text}"
 
 

@@ -24,6 +24,7 @@ from harness.records import CellGroup, Route
 from harness.run.fingerprint import fingerprint
 from harness.run.items import Items, items_of
 from harness.run.messages import CellJob, Job
+from harness.store import secrets
 from harness.targets import load_class, rename_targets
 from harness.task import Scoring, Task, make_task
 
@@ -106,6 +107,8 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
     """
     if not run.models and not from_sets:
         raise UserError("No model is selected. model=all takes every model on this machine.")
+    for spec in run.models.values():
+        secrets.name_variables(to_json(spec))
     device = machine.pick_device(run.device)
     plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus), objects=dict(objects or {}))
     plan.remarks += rename_targets([*run.models.values(), *run.tasks.values()])

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.store.secrets import masked
+
 EVERY = 15.0
 """Seconds between plain lines."""
 
@@ -74,13 +76,13 @@ class Progress:
     def say(self, text: str) -> None:
         """A plain line; at a terminal the bar says it."""
         if self._bar is None:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(masked(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that must be seen."""
         from rich.text import Text
 
-        self.console.print(Text(text, style="yellow"), soft_wrap=True)
+        self.console.print(Text(masked(text), style="yellow"), soft_wrap=True)
 
     def stop(self) -> None:
         if self._bar is not None:
@@ -89,4 +91,4 @@ class Progress:
 
     def _describe(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=masked(text))

@@ -16,12 +16,14 @@ from typing import Any
 from harness import data, media
 from harness.adapter import Adapter
 from harness.clock import Clock
+from harness.config.specs import to_json
 from harness.data.ablation import ablated
 from harness.dataset import Dataset
 from harness.measure import latency, machine
 from harness.run.cell_runner import CellRunner
 from harness.run.faults import PAUSES, DeviceLost, describe, may_pass
 from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Shrunk, Timed
+from harness.store import secrets
 from harness.targets import load_class
 from harness.task import Task, make_task
 
@@ -31,6 +33,7 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False, adapter: Adapter
 
     `adapter` is an object to ask in place of one that is made of the job's settings.
     """
+    secrets.name_variables(to_json(job.model))
     clock = Clock()
     try:
         import_s = _import(type(adapter) if adapter else load_class(job.model._target_, Adapter))

@@ -26,6 +26,7 @@ import numpy as np
 from harness.errors import UserError
 from harness.records import Record
 from harness.store.files import read_json, replacing, sync_names, write_json
+from harness.store.secrets import masked
 
 if TYPE_CHECKING:
     from harness.media import Read
@@ -189,7 +190,7 @@ class CellStore:
             self._file = self.records_path.open("ab")
             sync_names(self.folder)
         text = "".join(json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for record in lines)
-        self._file.write(text.encode(errors="replace"))  # a model's text may hold half a character
+        self._file.write(masked(text).encode(errors="replace"))  # a model's text may hold half a character
         self._sync(self._file)
 
     def _sync(self, *files: Any) -> None:
@@ -232,7 +233,7 @@ class CellStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
             with (self.folder / MEDIA).open("ab") as file:
-                file.write(text.encode(errors="replace"))
+                file.write(masked(text).encode(errors="replace"))
 
     def media(self) -> Iterator[dict[str, Any]]:
         """The whole lines of media.jsonl: "media" (its key), "sha256", and of a file its "size" and "time"."""
@@ -275,7 +276,7 @@ class CellStore:
                 entry = {"id": name, "width": len(row), "crc32": zlib.crc32(row.tobytes())}
                 entry |= {"error": errors[name]} if name in errors else {}
                 entry |= {"cut": True} if name in cut else {}
-                index.write(json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n")
+                index.write(masked(json.dumps(entry, ensure_ascii=False)).encode(errors="replace") + b"\n")
             self._sync(vectors, index)
 
     def vectors(self, side: str) -> tuple[list[str], np.ndarray, dict[str, str]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import UserError
+from harness.store.secrets import masked
 
 UNFINISHED = ".tmp"
 """The ending of a file that is being written; a kill leaves it behind, and nobody reads it."""
@@ -26,7 +27,7 @@ UNFINISHED = ".tmp"
 def write_json(path: Path, data: Any) -> None:
     """Write data as JSON, by atomic rename: readers see the old file or the new one. NaN raises ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    text = masked(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False))
     with replacing(path) as file:
         file.write(text.encode(errors="replace") + b"\n")
 

@@ -21,6 +21,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.config.files import ConfigFiles
 from harness.errors import UserError, nearest
 
 Base = TypeVar("Base")
@@ -91,6 +92,19 @@ def current_target(target: str) -> str:
     return now if _spec(now.rpartition(".")[0]) is not None else target
 
 
+def known_target(group: str, name: str) -> str | None:
+    """The class of the task or model of this name, as bundled settings or the user's say it; None where none do.
+
+    A run folder may come from anywhere, so a class is never taken from it, but looked up by its name here.
+    """
+    return known_setting(group, name, "_target_")
+
+
+def known_setting(group: str, name: str, key: str) -> str | None:
+    """What bundled settings, or the user's, say of a task or model; None where they do not."""
+    return ConfigFiles(_folders).said(group, name, key)
+
+
 def find_module(name: str) -> ModuleSpec | None:
     """Where a module is, without importing it (its packages are imported); None where there is none of that name.
 
@@ -108,8 +122,15 @@ def find_module(name: str) -> ModuleSpec | None:
     return found
 
 
+_folders: list[Path] = []
+"""The folders of settings that this process was given, of which the last wins."""
+
+
 def import_from(folder: Path) -> None:
-    """Make `folder` a place to import adapters, tasks and trainables from, after all others."""
+    """Make `folder` a place to import adapters, tasks and trainables from, after all others, and to know them by the
+    names that its settings give them."""
+    if folder not in _folders:
+        _folders.append(folder)
     path = str(folder.resolve())
     if path not in sys.path:
         sys.path.append(path)

@@ -17,13 +17,14 @@ import harness
 from harness.analysis import statistics
 from harness.analysis.record_table import RecordTable
 from harness.analysis.scoring import ScoredCell, chance, score
-from harness.config.specs import from_json
+from harness.config.specs import TaskSpec, from_json
 from harness.errors import UserError, commonest
 from harness.metrics import Scored, finite
 from harness.records import CellGroup
 from harness.store.cells import CellStore
 from harness.store.files import read_json
-from harness.store.runs import RunFolder
+from harness.store.runs import SUMMARY, RunFolder
+from harness.targets import known_target
 from harness.task import Scoring, Task, make_task
 
 INFO = {"model": str, "origin": str, "task": str, "dataset": str, "language": str, "ablate": str, "samples": int,
@@ -72,6 +73,25 @@ def build(folder: RunFolder) -> dict[str, Any]:
     }
 
 
+def as_it_was(folder: RunFolder) -> dict[str, Any] | None:
+    """What summary.json says, if this version scored the run's files as they are; None where they must be scored.
+
+    Another language, or another place for the report, needs no other scores.
+    """
+    path = folder.path / SUMMARY
+    try:
+        found = read_json(path, {"cells": list, "scored_by": str})
+        written = path.stat().st_mtime_ns
+        stores = [folder.cell(key) for key in folder.manifest()["cells"]]
+        files = [file for store in stores for file in store.folder.glob("*.json*")]
+        newer = any(file.stat().st_mtime_ns > written for file in files)
+    except (UserError, OSError):
+        return None
+    told = sum(cell.get("model") != "chance" for cell in found["cells"])
+    sound = told == len(stores) and not newer and not any(store.damage for store in stores)
+    return found if sound and found["scored_by"] == harness.__version__ else None
+
+
 def cells_of(folder: RunFolder) -> Iterator[tuple[dict[str, Any], CellStore]]:
     """The cells of a run that have been begun, in the plan's order: what cell.json says of each, and its store."""
     for key in folder.manifest()["cells"]:
@@ -109,8 +129,16 @@ def score_cell(store: CellStore) -> ScoredCell:
 
 
 def _task_and_scoring(info: dict[str, Any]) -> tuple[Task, Scoring]:
-    scoring = info["scoring"]
-    task = make_task(info["task_spec"]["_target_"], from_json(info["task_spec"]))
+    """The task by its name, with the settings that the folder keeps; raises UserError for a task that is not known."""
+    scoring, target = info["scoring"], known_target("task", info["task"])
+    if target is None:
+        raise UserError(f"its task '{info['task']}' is not known here; --config-dir names the folder with its settings")
+    try:
+        spec = from_json(info["task_spec"])
+    except KeyError:
+        spec = None
+    spec = replace(spec if isinstance(spec, TaskSpec) else TaskSpec(), _target_=target)
+    task = make_task(target, spec)
     return task, Scoring(scoring["language"], tuple(scoring["labels"]), scoring["metric"])
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.places import results_and_names
+from harness.cli.places import add_config_dir, import_from_all, results_and_names
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
         help="exit status 1 if anything is significantly worse, has failed, is missing or cannot be compared or tested",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    add_config_dir(parser)
     parser.set_defaults(command=compare)
 
 
@@ -43,6 +44,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from harness.analysis.compare import compare, worse
     from harness.cli import listing
 
+    import_from_all(arguments.config_dirs)
     results, names = results_and_names(arguments.words)
     if len(names) != 2:
         raise UserError(f"Two runs are compared, RUN_A and RUN_B, not {len(names)}.")

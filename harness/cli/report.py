@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness.cli.places import results_and_names
+from harness.cli.places import add_config_dir, import_from_all, results_and_names
 from harness.errors import UserError
 
 
@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
     parser.add_argument("words", nargs="+", metavar="RUN", help="a run's name or folder; results_dir=DIR")
     parser.add_argument("--lang", choices=("en", "zh"), default=None, help="the report's language")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write it (default: into the run)")
+    add_config_dir(parser)
     parser.set_defaults(command=report)
 
 
@@ -27,6 +28,7 @@ def report(arguments: argparse.Namespace) -> int:
     from harness.store.files import write_json
     from harness.store.runs import SUMMARY, RunFolder
 
+    import_from_all(arguments.config_dirs)
     results, names = results_and_names(arguments.words)
     if not names:
         raise UserError("Which run? `harness list runs` names the runs there are.")
@@ -35,10 +37,11 @@ def report(arguments: argparse.Namespace) -> int:
     built = []
     with ExitStack() as stack:
         for folder in folders:
-            writing = folder.writable or arguments.out is None  # a report elsewhere needs no more than to read
+            writing = arguments.out is None  # a report elsewhere leaves the run as it is
             stack.enter_context(folder.at_work() if writing else folder.being_read())
-            built.append(summary.build(folder))
-            if writing:
+            same = summary.as_it_was(folder) if arguments.lang or arguments.out else None
+            built.append(same or summary.build(folder))
+            if writing and not same:
                 write_json(folder.path / SUMMARY, built[-1])
         shared = joined.join(folders, built) if len(folders) > 1 else []
         paths = [folder.path for folder in folders]

@@ -86,8 +86,8 @@ def compose(
     chosen.setdefault("model", [])
     if not absent:
         mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
-        models = files.members("model")
-        left_out = {name for name in from_sets - mentioned if not is_here(_said(models[name], "checkpoint") or "")}
+        absent_ones = from_sets - mentioned
+        left_out = {name for name in absent_ones if not is_here(files.said("model", name, "checkpoint") or "")}
         chosen["model"] = [name for name in chosen["model"] if name not in left_out]
     while True:
         try:
@@ -245,20 +245,10 @@ def _choose(selected: Mapping[str, list[str]], files: ConfigFiles) -> tuple[dict
         of_sets = list(known) if sets else []
         if group == "model":
             origins = MODEL_ORIGINS if "all" in sets else sets
-            of_sets = [name for name in of_sets if (_said(known[name], "origin") or origins[0]) in origins]
+            of_sets = [name for name in of_sets if (files.said(group, name, "origin") or origins[0]) in origins]
         droppable[group] = set(of_sets) - set(explicit)
         chosen[group] = list(dict.fromkeys(explicit + of_sets))
     return chosen, droppable
-
-
-def _said(file: Path, key: str) -> str | None:
-    """A value that stands as plain text in a member's file: what must be known before it is worth composing."""
-    try:
-        text = read(file)
-    except FileFault:
-        return None
-    found = re.search(rf"^{key}:[ \t]+(['\"]?)([^\s'\"#]+)\1[ \t]*(#.*)?$", text, re.MULTILINE)
-    return found[2] if found else None
 
 
 def _check_key(key: str, value: str | None, files: ConfigFiles) -> None:

@@ -50,6 +50,16 @@ class ConfigFiles:
         folders = [CONF / group, *(folder / group for folder in self.folders)]
         return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
+    def said(self, group: str, name: str, key: str) -> str | None:
+        """A value that stands as plain text in a member's file; None where there is no such member or value."""
+        file = self.members(group).get(name)
+        try:
+            text = read(file) if file else ""
+        except FileFault:
+            return None
+        found = re.search(rf"^{key}:[ \t]+(['\"]?)([^\s'\"#]+)\1[ \t]*(#.*)?$", text, re.MULTILINE)
+        return found[2] if found else None
+
     def is_own(self, file: Path) -> bool:
         """Whether a file is the user's."""
         return any(file.is_relative_to(folder) for folder in self.folders)

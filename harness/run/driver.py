@@ -49,6 +49,7 @@ from harness.run.progress import Progress
 from harness.store.cells import CellStore
 from harness.store.files import file_stem, write_json
 from harness.store.runs import RunFolder
+from harness.targets import current_target, known_setting
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
@@ -352,6 +353,28 @@ def finished(folder: RunFolder) -> bool:
     return summary is not None and all(cell.get("status") in over for cell in summary.get("cells", [{}]))
 
 
+def _take_from_today(folder: RunFolder, run: RunSpec) -> None:
+    """Take what decides which code runs from today's settings; raises UserError where the folder says another thing."""
+    for group, members in (("model", run.models), ("task", run.tasks)):
+        for name, spec in members.items():
+            target = known_setting(group, name, "_target_")
+            if target is None:
+                more = "--config-dir names the folder with its file, or the same call from Python goes on with it"
+                raise UserError(f"{folder.path}: there is no {group} '{name}' here; {more}.")
+            today = {"_target_": current_target(target)}
+            before = {"_target_": current_target(str(spec._target_))}
+            if group == "model":
+                today["trust_remote_code"] = known_setting(group, name, "trust_remote_code") or "false"
+                before["trust_remote_code"] = str(spec.trust_remote_code).lower()
+            for key, now in today.items():
+                if now != before[key]:
+                    raise UserError(
+                        f"{folder.path}: {group} '{name}' has {key}: {now} in today's settings, and {before[key]} in "
+                        "the run's. Start a new run, or put back what was changed."
+                    )
+            spec._target_ = today["_target_"]
+
+
 FIRST_TO_RESUME = (0, 2)
 """Runs of versions before this one had fingerprints of another kind: they can be reported, and not gone on with."""
 
@@ -370,8 +393,12 @@ def resumed(folder: RunFolder) -> RunSpec:
         )
     else:
         try:
-            return from_json(facts["config"])
-        except KeyError as error:
+            run = from_json(facts["config"])
+            if not isinstance(run, RunSpec):
+                raise KeyError("its settings are not those of a run")
+            _take_from_today(folder, run)
+            return run
+        except (KeyError, TypeError) as error:
             reason = str(error)
     raise UserError(
         f"{folder.path} was begun by harness {version} and cannot go on with {harness.__version__}: {reason}. "

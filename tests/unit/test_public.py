@@ -20,8 +20,8 @@ NAMES = [
 COMMANDS = {
     "run": ["--cfg", "--config-dir", "--help", "settings"],
     "resume": ["--config-dir", "--help", "words"],
-    "report": ["--help", "--lang", "--out", "words"],
-    "compare": ["--fail-if-worse", "--help", "--json", "words"],
+    "report": ["--config-dir", "--help", "--lang", "--out", "words"],
+    "compare": ["--config-dir", "--fail-if-worse", "--help", "--json", "words"],
     "score": [
         *("--config-dir", "--help", "--json", "--language", "--metric", "--predictions", "--references"),
         *("--similarity", "task"),

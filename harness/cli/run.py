@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = RunFolder.create(Path(composed.results_dir).expanduser(), composed.run)
     with folder.at_work():
         driver.begin(planned, folder)
-        return _carry_out(planned, folder)
+        return _carry_out(planned, folder, arguments.config_dirs)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -82,7 +84,7 @@ def resume(arguments: argparse.Namespace) -> int:
         folder = unfinished[-1]
     import_from_all(arguments.config_dirs)
     with folder.at_work():
-        return _carry_out(plan.make(driver.resumed(folder)), folder)
+        return _carry_out(plan.make(driver.resumed(folder)), folder, arguments.config_dirs)
 
 
 def show_config(spec: Any) -> None:
@@ -94,7 +96,7 @@ def show_config(spec: Any) -> None:
     print(yaml.safe_dump(to_json(spec), allow_unicode=True, sort_keys=False), end="")
 
 
-def _carry_out(planned: Plan, folder: RunFolder) -> int:
+def _carry_out(planned: Plan, folder: RunFolder, config_dirs: Sequence[Path]) -> int:
     """Run, summarise, print, and say where the report is."""
     from rich.console import Console
 
@@ -114,7 +116,8 @@ def _carry_out(planned: Plan, folder: RunFolder) -> int:
     report.terminal(data, Console(), planned.run.report.language)
     print(f"\n{folder.path / 'report.html'}")
     if not done:
-        print(f"Interrupted; everything answered is kept. Go on with: {folder.resume}", file=sys.stderr)
+        where = "".join(f" --config-dir {shlex.quote(str(config_dir))}" for config_dir in config_dirs)
+        print(f"Interrupted; everything answered is kept. Go on with: {folder.resume}{where}", file=sys.stderr)
         return 130
     failed = any(cell["status"] in ("failed", "interrupted") or cell["failed"] for cell in data["cells"])
     return 1 if failed else 0

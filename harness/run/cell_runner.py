@@ -36,12 +36,16 @@ from harness.run.faults import (
     device_lost,
     free_memory,
     may_pass,
+    no_exit,
     out_of_memory,
     without_frames,
 )
 from harness.run.items import Outcome, content_of, items_of
 from harness.run.messages import Answered, CellJob, Embedded, Extent, Job
 from harness.task import Task
+
+LONGEST = 2**20
+"""The most characters of an answer that are kept: what is longer was never an answer to a question."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class CellRunner:
         """The most requests that memory has allowed in one call so far."""
         self.width = 0
         """Numbers in an embedding; 0 until one is known."""
+        self.shortened = 0
+        """Answers that were longer than LONGEST."""
         self.first = FirstOutcomes(cell.begun)
         self._told: set[Read] = set()
         """What the driver has been told of the media: it need not be told again and again."""
@@ -171,8 +177,9 @@ class CellRunner:
         """What the adapter prepares, or the error that it raises. The requests whose text it cut are added to `cut`,
         which a timing has no use for."""
         try:
-            with self.clock.phase("preprocess"):
-                inputs = self.adapter.prepare(requests, self.cell.route)
+            with no_exit(), self.clock.phase("preprocess"):
+                # A copy: an adapter may sort its list, or take from it, and answers go by the order of this one.
+                inputs = self.adapter.prepare(list(requests), self.cell.route)
             if cut is not None and (flags := self.adapter.text_cut(inputs)):
                 cut.update(request for request, flag in zip(requests, flags, strict=True) if flag)
             return inputs
@@ -256,7 +263,8 @@ class CellRunner:
         """Have the adapter answer, and check that its outputs are what the contract says; raises what went wrong."""
         if isinstance(inputs, Exception):
             raise inputs
-        outputs = self.answer(inputs)
+        with no_exit():
+            outputs = self.answer(inputs)
         name = f"{type(self.adapter).__name__}.{self.cell.route}()"
         if not hasattr(outputs, "__len__"):
             raise TypeError(f"{name} gave a {type(outputs).__name__}, not an answer to each request")
@@ -265,6 +273,9 @@ class CellRunner:
         if self.cell.route == "generate":
             for output, request in zip(outputs, requests, strict=True):
                 _check_answer(name, output)
+                if len(output.text) > LONGEST:
+                    output.text, output.cut_off = output.text[:LONGEST], True
+                    self.shortened += 1
                 if output.cut_off is None and output.tokens_out is not None:
                     output.cut_off = output.tokens_out >= request.max_new_tokens
             return list(outputs)
@@ -275,6 +286,8 @@ class CellRunner:
                 raise ValueError(f"{name} gave scores of shape {wrong[0]}, not one for each choice")
         else:
             rows = np.asarray(outputs, dtype=np.float32)
+            if rows.ndim == 2 and not rows.shape[1]:
+                raise ValueError(f"{name} gave vectors without a number")
             if rows.ndim != 2 or rows.shape[1] != (self.width or rows.shape[1]):
                 shape = f"{len(requests)} rows of width {self.width}" if self.width else "one row for each request"
                 raise ValueError(f"{name} gave an array of shape {rows.shape}, not {shape}")

@@ -6,7 +6,8 @@ Errors of libraries are told by name or text, so that the libraries need not be 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from harness.errors import MediaError, SampleError, TransientError, UserError, alike
@@ -89,6 +90,15 @@ def device_lost(error: BaseException) -> bool:
     """Whether the device is of no more use to this process: after most CUDA errors every later call fails too."""
     named = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
     return isinstance(error, RuntimeError) and named and not out_of_memory(error)
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Within it an adapter that calls sys.exit() fails as with any other error, and ends nothing."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"the adapter called sys.exit({error.code!r})") from error
 
 
 def caught(call: Callable[..., Any], *arguments: Any) -> Any:

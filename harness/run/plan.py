@@ -91,7 +91,7 @@ class Plan:
             return load_class(target, Adapter)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"_target_ {target} cannot be imported: {type(error).__name__}: {error}") from error
 
     def task(self, name: str) -> Task:

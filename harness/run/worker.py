@@ -19,9 +19,10 @@ from harness.clock import Clock
 from harness.config.specs import to_json
 from harness.data.ablation import ablated
 from harness.dataset import Dataset
+from harness.errors import counted
 from harness.measure import latency, machine
-from harness.run.cell_runner import CellRunner
-from harness.run.faults import PAUSES, DeviceLost, describe, may_pass
+from harness.run.cell_runner import LONGEST, CellRunner
+from harness.run.faults import PAUSES, DeviceLost, describe, may_pass, no_exit
 from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Shrunk, Timed
 from harness.store import secrets
 from harness.targets import load_class
@@ -36,8 +37,9 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False, adapter: Adapter
     secrets.name_variables(to_json(job.model))
     clock = Clock()
     try:
-        import_s = _import(type(adapter) if adapter else load_class(job.model._target_, Adapter))
-        adapter, load_s = _load(job, clock, adapter)
+        with no_exit():
+            import_s = _import(type(adapter) if adapter else load_class(job.model._target_, Adapter))
+            adapter, load_s = _load(job, clock, adapter)
     except Exception as error:
         yield Failed(None, f"{job.name} did not load: {describe(error)}")
         return
@@ -126,7 +128,8 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
     if job.latency.mode == "quick":
         watch = latency.Stopwatch(runner.ready, clock, job.device)
         figures = latency.quick(watch, runner.items.timed_units(), job.latency, job.latency.seconds / len(job.cells))
-    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures)
+    long = f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters" if runner.shortened else ""
+    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures, long)
 
 
 def _time_cell(

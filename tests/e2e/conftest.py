@@ -105,7 +105,7 @@ class World:
         return self.dataset(name, task, rows, {"id": "id", "image": "image", "references": "c"})
 
     def command(self, *words: str) -> list[str]:
-        run = words[0] in ("run", "list", "fetch", "train")
+        run = words[0] in ("run", "resume", "list", "fetch", "train") and (self.folder / "conf").is_dir()
         config = ["--config-dir", str(self.folder / "conf")] if run else []
         data = [f"data_dir={self.folder / 'data'}"] if words[0] == "run" else []
         where = [f"results_dir={self.results}"] if words[0] in ("run", "resume") else []

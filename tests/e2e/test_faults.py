@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 
 BLAMED = {
-    "exit": ({"13"}, "status 3"),
+    "exit": ({"13"}, "sys.exit(3)"),
     "crash in prepare": ({"13"}, "SIGSEGV"),
     "device lost": ({"13"}, "device-side assert"),
     "tokens": ({"13"}, "int64"),

@@ -241,3 +241,43 @@ def test_the_dtype_is_resolved_as_a_run_begins_and_compared_runs_say_that_it_dif
     assert [facts["config"]["models"]["knows"]["dtype"] for facts in said.values()] == ["bfloat16", "float32"]
     assert main(["compare", str(results / "first"), str(results / "second")]) == 0
     assert "knows: computed in bfloat16 in A and in float32 in B" in capsys.readouterr().out
+
+
+class Sorter(Speaker):
+    """Takes its list of requests apart, and answers in the order in which it was given them."""
+
+    def generate(self, inputs):
+        first = list(inputs)
+        inputs.sort(key=lambda request: request.text)
+        while inputs:
+            inputs.pop()
+        return [Answer(self.answer(request)) for request in first]
+
+
+def test_an_adapter_may_do_with_its_list_of_requests_what_it_likes(evaluate):
+    rows = [row | {"q": question} for row in ROWS * 3 for question in KNOWN if question != "How many?"]
+    rows = [row | {"a": KNOWN[row["q"]]} for row in rows]
+    cells, _ = evaluate({"sorts": Sorter(knows)}, rows, "metric: choice_accuracy\n", batch_size=5)
+    assert value(cells["sorts"]) == 1.0
+
+
+def test_an_answer_without_end_is_cut_noted_and_counted_as_cut_off(evaluate):
+    cells, run = evaluate({"endless": Speaker(lambda _: "A" * 3_000_000)}, ROWS, "metric: choice_accuracy\n")
+    assert set(run.records()["answer"].str.len()) == {2**20}
+    assert cells["endless"]["cut_off"] == 1.0
+    assert "2 answers cut at 1,048,576 characters" in cells["endless"]["note"]
+
+
+@pytest.mark.parametrize("where", ["prepare", "generate"])
+def test_an_adapter_that_exits_costs_its_sample(evaluate, where, monkeypatch):
+    import sys
+
+    def exits(self, requests, *_):
+        if any(request.text.startswith("Who") for request in requests):
+            sys.exit(3)
+        return requests if where == "prepare" else [Answer(knows(request)) for request in requests]
+
+    quits = type("Quits", (Speaker,), {where: exits})
+    cells, run = evaluate({"quits": quits(knows)}, ROWS, "metric: choice_accuracy\n")
+    assert (cells["quits"]["failed"], value(cells["quits"])) == (1, 0.5)
+    assert "sys.exit(3)" in run.records()["error"].dropna().iloc[0]

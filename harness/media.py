@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +39,12 @@ PostScript to another program, Ghostscript, and a user's file must start no prog
 MOST_SAMPLES = 2**27
 """The most numbers that a sound may decode to, over all channels, at its own rate or at the one that is wanted: half a
 GiB, or 2 h 20 min at 16 kHz. Silence packs so well that a small file can hold days of it."""
+
+
+HIGHEST_RATE = 10_000_000
+"""The most samples a second that a sound may have: recorders of ultrasound stay below."""
+LOUDEST = 1e6
+"""The largest sample that is taken for a sound. Files of floats may go over full scale, which is 1, but not so far."""
 
 
 REMEMBERED = 2**28
@@ -321,10 +328,15 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
             _refuse_cut_sound(encoded.getbuffer())
             with soundfile.SoundFile(encoded) as file:
                 found = file.samplerate
+                if found > HIGHEST_RATE:
+                    raise ValueError(f"its header is impossible: {found:,} samples a second")
                 longest = max(1, file.channels, rate / found) * file.frames
                 if longest > MOST_SAMPLES:
                     raise ValueError(f"it is too long: {file.frames / found:.0f} s decode to {longest:.0f} numbers")
                 sound = file.read(dtype="float32")
+                if 2 * len(sound) < file.frames:  # a packed file's claim may be somewhat off
+                    claimed = f"it claims {file.frames:,} samples and has {len(sound):,}"
+                    raise ValueError(f"its header is impossible: {claimed}")
         except soundfile.LibsndfileError as error:
             raise _failure(media, error.error_string) from error
         except Exception as error:  # a decoder raises whatever a broken file leads it to
@@ -335,6 +347,8 @@ def _decoded_audio(media: Media, rate: int) -> np.ndarray:
         raise _failure(media, "it holds no sound")
     if not np.isfinite(sound).all():
         raise _failure(media, "it holds samples that are not finite numbers")
+    if (loudest := float(np.abs(sound).max())) > LOUDEST:
+        raise _failure(media, f"it holds samples of {loudest:.0e}, which are no sound: full scale is 1")
     if found != rate:
         import soxr
 
@@ -354,8 +368,8 @@ def _formats() -> tuple[str, ...]:
 def _file(media: Media) -> io.BytesIO:
     """A medium's encoded bytes; raises OSError or ValueError with a reason."""
     if isinstance(media.source, Path):
+        found = regular(media.source)
         with media.source.open("rb") as file:
-            found = os.fstat(file.fileno())
             encoded = file.read()
         _note(media.key, encoded, found.st_size, found.st_mtime_ns)
     elif isinstance(media.source, bytes):
@@ -366,6 +380,17 @@ def _file(media: Media) -> io.BytesIO:
     if not encoded:
         raise ValueError("it is empty (0 bytes)")
     return io.BytesIO(encoded)
+
+
+def regular(path: Path) -> os.stat_result:
+    """What the system knows of a file; raises OSError where there is none, and ValueError for what is not one.
+
+    A pipe would be waited for, a device read without end, and what lies under /proc or /sys is the system's own.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or path.resolve().parts[1:2] in (("proc",), ("sys",)):
+        raise ValueError("it is not a file of data but a folder, a pipe, a device or the system's own")
+    return found
 
 
 def _refuse_cut_sound(encoded: memoryview) -> None:

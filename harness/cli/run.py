@@ -30,7 +30,10 @@ def add(commands: Any) -> None:
         "every file; what is said of one model (models.NAME.batch_size=8) beats what is said of all (batch_size=4).",
     )
     parser.add_argument(
-        "settings", nargs="*", metavar="KEY=VALUE", help="settings; defaults: task=vqa model=all dataset=pocket"
+        "settings",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="settings; defaults: task=vqa model=all dataset=pocket; a data set alone: all its tasks",
     )
     parser.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
     add_config_dir(parser)

@@ -81,11 +81,15 @@ def compose(
                 value = override.partition("=")[2]
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
+    said = {key for key, _ in map(_parse, overrides)}
+    by_dataset = "dataset" in said and "task" not in said
+    if by_dataset:  # what the data sets are made for is known once they are composed
+        selected["task"] = ["all"]
     choice = _Choice(selected, files)
     chosen, from_sets = choice.names, set(choice.droppable["model"])
     chosen.setdefault("model", [])
     if not absent:
-        mentioned = {key.split(".")[1] for key, _ in map(_parse, overrides) if key.startswith("models.")}
+        mentioned = {key.split(".")[1] for key in said if key.startswith("models.")}
         absent_ones = from_sets - mentioned
         left_out = {name for name in absent_ones if not is_here(files.said("model", name, "checkpoint") or "")}
         chosen["model"] = [name for name in chosen["model"] if name not in left_out]
@@ -94,7 +98,10 @@ def compose(
             _load_families(files.members("model")[name] for name in chosen["model"])
             lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
             run = _typed(_hydra(lists + rest, files), chosen, files)
-            _command_line_first(run, {key for key, _ in map(_parse, overrides)})
+            _command_line_first(run, said)
+            if by_dataset:
+                made_for = {task for spec in run.datasets.values() for task in spec.tasks}
+                run.tasks = {name: spec for name, spec in run.tasks.items() if name in made_for} or run.tasks
             before = set(run.models)
             run.models |= own or {}
             _check_values(run, files)

@@ -91,9 +91,13 @@ class _Lines(LazySequence[Row]):
                 raise UserError(
                     f"{file}, line {number}: this is not JSON ({error.msg}, column {error.colno})."
                 ) from error
+            except RecursionError as error:
+                raise UserError(f"{file}, line {number}: this is nested too deep.") from error
             except UnicodeDecodeError as error:
                 place = f"{error.reason} at byte {at + error.start}"
                 raise UserError(f"{file}: this is not UTF-8 text ({place}).") from error
+            except ValueError as error:  # Python refuses numbers of thousands of digits
+                raise UserError(f"{file}, line {number}: it holds a number that is too long to be read.") from error
             at = end
 
     def _end(self, start: int) -> int:

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import inspect
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -84,13 +85,22 @@ def _digest_of(path: Path, size: int, time: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+READ = {".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".index"}
+"""The endings of what our families read of a checkpoint; an adapter from outside may read any file."""
+
+
 def weights_digest(spec: ModelSpec) -> str:
-    """The digest of a local folder's files, or a hub id with its commit in the cache; "none" without weights."""
+    """The digest of a local folder's files, or a hub id with its commit in the cache; "none" without weights.
+
+    Hidden folders are left out, and what the model's family does not read. Raises UserError for a folder that holds
+    more than weights: a virtual environment, or results, which change with every run.
+    """
     if not spec.checkpoint:
         return "none"
     folder = folder_of(spec.checkpoint)
     if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        ours = spec._target_.startswith("harness.")
+        files = [path for path in _visible(spec.checkpoint, folder) if not ours or _is_read(path, spec)]
         return digest([(str(path.relative_to(folder)), _file_digest(path)) for path in files])
     if folder.is_file():
         return _file_digest(folder)[:16]
@@ -99,6 +109,29 @@ def weights_digest(spec: ModelSpec) -> str:
     found = try_to_load_from_cache(spec.checkpoint, "config.json", revision=spec.revision)
     commit = Path(found).parent.name if isinstance(found, str) else spec.revision
     return f"{spec.checkpoint}@{commit}"
+
+
+def _is_read(path: Path, spec: ModelSpec) -> bool:
+    return path.suffix in READ or (spec.trust_remote_code and path.suffix == ".py")
+
+
+def _visible(name: str, root: Path) -> list[Path]:
+    """The files of a checkpoint's folder, sorted, without hidden ones and what Python compiles."""
+    found: list[Path] = []
+    for folder, inner, files in os.walk(root):
+        inner[:] = [entry for entry in inner if not entry.startswith(".") and entry != "__pycache__"]
+        here = Path(folder)
+        for mark, beside, what in (
+            ("pyvenv.cfg", "", "a virtual environment"),
+            ("run.json", "cells", "a run's results"),
+        ):
+            if mark in files and (here / beside).exists():
+                raise UserError(
+                    f"checkpoint {name}: {here} is {what}, which is no part of a model. Name the folder of the weights "
+                    "alone, or leave checkpoint out for a model without weights."
+                )
+        found += [here / file for file in files if not file.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 def data_digest(spec: DatasetSpec, data_dir: str | None) -> str:

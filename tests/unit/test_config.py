@@ -249,3 +249,12 @@ def test_bundled_models_compute_the_same_digits_everywhere(everything):
     bundled = {name: spec for name, spec in everything.models.items() if spec.checkpoint.startswith("bundled:")}
     assert len(bundled) > 5
     assert {spec.dtype for spec in bundled.values()} == {"float32"}
+
+
+def test_a_data_set_without_a_task_brings_its_tasks(mine):
+    assert set(settings("model=mine", "dataset=pocket", config_dir=mine).tasks) == {
+        "vqa", "captioning", "retrieval", "classification"
+    }  # fmt: skip
+    assert set(settings("model=mine", "dataset=pocket-audio", config_dir=mine).tasks) == {"vqa"}
+    assert set(settings("model=mine", config_dir=mine).tasks) == {"vqa"}
+    assert set(settings("model=mine", "dataset=pocket", "task=captioning", config_dir=mine).tasks) == {"captioning"}

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.adapter import Adapter
-from harness.config.specs import DatasetSpec
+from harness.config.specs import DatasetSpec, ModelSpec
+from harness.errors import UserError
 from harness.run import fingerprint
-from harness.run.fingerprint import class_digest, data_digest, source_digest, sources_of
+from harness.run.fingerprint import class_digest, data_digest, source_digest, sources_of, weights_digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,3 +113,44 @@ def test_a_folder_of_tables_is_known_by_their_bytes_and_not_by_their_times(tmp_p
 def test_a_data_set_of_the_hub_is_known_by_its_commit_and_not_by_the_name_of_a_branch(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint.hub, "data_folder", lambda name, spec: tmp_path / "snapshots" / "0a1b2c")
     assert data_digest(DatasetSpec("hub", ["vqa"], path="owner/quiz", revision="main"), None) == "owner/quiz@0a1b2c"
+
+
+def _folder_model(folder, **more):
+    return ModelSpec(_target_="harness.adapters.open_clip.OpenClip", checkpoint=str(folder), **more)
+
+
+def test_the_digest_of_weights_covers_what_the_family_reads_and_nothing_else(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = weights_digest(_folder_model(tmp_path))
+    for name in ("README.md", "pytorch_model.bin", ".cache/x.json", "modeling.py", "__pycache__/x.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("other")
+    assert weights_digest(_folder_model(tmp_path)) == before
+    assert weights_digest(_folder_model(tmp_path, trust_remote_code=True)) != before
+    (tmp_path / "config.json").write_text("{}")
+    assert weights_digest(_folder_model(tmp_path)) != before
+
+
+def test_an_adapter_from_outside_may_read_any_file_but_hidden_ones(tmp_path):
+    model = ModelSpec(_target_="mine.Model", checkpoint=str(tmp_path))
+    before = weights_digest(model)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x").write_text("x")
+    assert weights_digest(model) == before
+    (tmp_path / "weights.npz").write_bytes(b"x")
+    assert weights_digest(model) != before
+
+
+@pytest.mark.parametrize(
+    ("inside", "said"),
+    [
+        (["venv/pyvenv.cfg"], "a virtual environment"),
+        (["results/a/run.json", "results/a/cells/x"], "a run's results"),
+    ],
+)
+def test_a_folder_with_more_than_a_model_in_it_is_refused_with_advice(tmp_path, inside, said):
+    for name in inside:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with pytest.raises(UserError, match=rf"{said}.*leave checkpoint out"):
+        weights_digest(ModelSpec(_target_="mine.Model", checkpoint=str(tmp_path)))

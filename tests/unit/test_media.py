@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from threading import Barrier
 
@@ -24,7 +25,8 @@ def image_media(image: Image.Image, tmp_path: Path, name: str = "picture.png", *
 
 def sound_bytes(sound: np.ndarray, rate: int, form: str = "WAV") -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, sound, rate, format=form)
+    floats = form == "FLOAT"
+    soundfile.write(file, sound, rate, format="WAV" if floats else form, subtype="FLOAT" if floats else None)
     return file.getvalue()
 
 
@@ -256,3 +258,31 @@ def test_a_core_is_left_to_the_device(monkeypatch):
     for cores, wanted in ((1, 1), (2, 1), (4, 3), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert threads() == wanted
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "the system's own"])
+def test_what_is_not_a_file_of_data_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "x.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"device": "/dev/zero", "the system's own": "/proc/cpuinfo"}[kind])
+    with pytest.raises(SampleError, match="not a file of data"):
+        open_image(Media("image", "x", path))
+    with pytest.raises(SampleError, match="not a file of data"):
+        open_audio(Media("audio", "x", path), 16_000)
+
+
+@pytest.mark.parametrize(
+    ("sound", "said"),
+    [
+        (sound_bytes(np.zeros(16, np.float32), 8_000)[:24] + (2**31 - 1).to_bytes(4, "little"), "samples a second"),
+        (sound_bytes(np.full(100, 3e38, np.float32), 8_000, "FLOAT"), "which are no sound"),
+    ],
+)
+def test_a_sound_that_cannot_be_one_is_refused_with_the_reason(sound, said):
+    whole = sound if said != "samples a second" else sound + sound_bytes(np.zeros(16, np.float32), 8_000)[28:]
+    with pytest.raises(SampleError, match=said):
+        open_audio(Media("audio", "x", whole), 16_000)

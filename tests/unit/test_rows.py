@@ -130,6 +130,15 @@ def test_objects_and_lists_of_lists_are_an_error_with_the_line(read, cell):
         )
 
 
+@pytest.mark.parametrize(
+    ("line", "said"), [("[" * 100_000, "nested too deep"), ('{"id": ' + "9" * 5_000 + "}", "too long")]
+)
+def test_a_line_that_python_cannot_read_is_named(tmp_path, line, said):
+    (tmp_path / "rows.jsonl").write_text('{"id": 0, "q": "?", "answer": "x"}\n' + line)
+    with pytest.raises(UserError, match=rf"rows.jsonl, line 2: .*{said}"):
+        load("mine", replace(SPEC, columns={"references": "answer"}), "vqa", "en", data_dir=tmp_path)
+
+
 @pytest.mark.parametrize("written", ["['a', 'b c']", '["a", "b c"]', "['a' 'b c']", "['a'\n 'b c']"])
 def test_a_list_written_as_a_text_is_a_list(written):
     assert listed(written) == ["a", "b c"]

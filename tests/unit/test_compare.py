@@ -105,20 +105,20 @@ def test_two_models_are_tested_against_one_another_by_name(tmp_path, capsys, mon
     assert "a has no model 'odl'. Did you mean 'old'?" in capsys.readouterr().err
 
 
-def test_an_error_rate_that_falls_is_better(tmp_path):
+def test_an_error_rate_that_falls_is_better(tmp_path, error_rate_task):
     truth = ["abcdefghij"] * 40
     runs = [
-        write_run(tmp_path, name, {"m": digested([answer] * 40, truth)}, "made_runs.Transcription")
+        write_run(tmp_path, name, {"m": digested([answer] * 40, truth)}, error_rate_task)
         for name, answer in (("a", "xxxxxfghij"), ("b", "xbcdefghij"))
     ]
     assert [row.verdict for row in compare(*runs)] == ["better"]
     assert [row.verdict for row in compare(*runs[::-1])] == ["worse"]
 
 
-def test_a_cell_that_cannot_be_scored_is_named_and_the_others_are_compared(tmp_path):
+def test_a_cell_that_cannot_be_scored_is_named_and_the_others_are_compared(tmp_path, error_rate_task):
     broken = [replace(record, references=()) for record in digested(RIGHT)]
     models = {"broken": broken, "m": digested([answer * 4 for answer in RIGHT], ["redredredred"] * 40)}
-    runs = [write_run(tmp_path, name, models, "made_runs.Transcription") for name in ("a", "b")]
+    runs = [write_run(tmp_path, name, models, error_rate_task) for name in ("a", "b")]
     rows = {row.model: row for row in compare(*runs)}
     assert rows["m"].verdict == "same"
     assert rows["broken"].verdict == "not comparable"

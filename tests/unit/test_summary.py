@@ -13,7 +13,6 @@ from harness.analysis.summary import build
 from harness.errors import alike, commonest
 from harness.store.files import write_json
 
-ERROR_RATE = "made_runs.Transcription"
 TRUTH = ["abcdefghij"] * 60
 
 
@@ -23,15 +22,11 @@ def wrong(letters: int) -> str:
 
 
 @pytest.fixture
-def error_rates(tmp_path, monkeypatch):
+def error_rates(tmp_path, error_rate_task):
     """Three models that get 1, 4 and 9 of ten letters wrong, each now and then one fewer; the prior gets 8 wrong."""
-    (tmp_path / "conf" / "task").mkdir(parents=True)
-    text = f"# @package tasks.vqa\ndefaults: [/spec/task@_here_, _self_]\n_target_: {ERROR_RATE}\n"
-    (tmp_path / "conf" / "task" / "vqa.yaml").write_text(text)
-    monkeypatch.setattr("harness.targets._folders", [tmp_path / "conf"])
     models = {"poor": 4, "bad": 9, "good": 1}
     run = {name: answered([wrong(n - (i % 5 == 0)) for i in range(60)], TRUTH) for name, n in models.items()}
-    return write_run(tmp_path, "a", run, ERROR_RATE, prior=answered([wrong(8)] * 60, TRUTH))
+    return write_run(tmp_path, "a", run, error_rate_task, prior=answered([wrong(8)] * 60, TRUTH))
 
 
 def cells_of(data):

@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,14 @@ class RunFolder:
 
     @classmethod
     def create(cls, results_dir: Path, name: str | None) -> RunFolder:
-        """A new folder, named by the time where `name` is None.
+        """A new folder, named by the time where `name` is None, and by a number too where that is taken.
 
         Raises UserError for a name that is taken, and where nothing can be written.
         """
-        name = name or time.strftime("%Y-%m-%d_%H-%M-%S")
+        if name is None:
+            now = time.strftime("%Y-%m-%d_%H-%M-%S")
+            names = (now if number == 1 else f"{now}-{number}" for number in count(1))
+            name = next(free for free in names if not (results_dir / free).exists())
         path = results_dir / name
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -253,3 +253,13 @@ def test_a_shared_file_has_a_name_of_its_own_until_it_is_whole_and_a_failure_lea
     with pytest.raises(ZeroDivisionError), replacing(path, shared=True):
         raise ZeroDivisionError
     assert [file.name for file in tmp_path.iterdir()] == ["shared.bin"]
+
+
+def test_runs_without_a_name_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda *_: "2026-01-02_03-04-05")
+    names = []
+    for _ in range(3):
+        folder = RunFolder.create(tmp_path, None)
+        write_json(folder.path / "run.json", MANIFEST)
+        names.append(folder.name)
+    assert names == ["2026-01-02_03-04-05", "2026-01-02_03-04-05-2", "2026-01-02_03-04-05-3"]

@@ -13,7 +13,7 @@ fault by asking in halves, and goes on with the others; it does so too when memo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from harness.records import Answer, Modality, Request, Route
@@ -75,8 +75,23 @@ class Embeds(Protocol):
 
 @runtime_checkable
 class Generates(Protocol):
-    def generate(self, inputs: Any) -> list[Answer]:
-        """n answers, greedily decoded, without the prompt; answer i is for request i."""
+    def generate(self, inputs: Any) -> Sequence[Answer | Exception]:
+        """n answers, greedily decoded, without the prompt; answer i is for request i.
+
+        In the place of an answer an error may stand (SampleError, Refused), so that the other answers are kept.
+        """
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    def stream(self, requests: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Answer | Exception]]:
+        """The outcomes of all requests of a cell, in any order, each with its request's index, as they come.
+
+        For an adapter whose answers do not depend on what is asked with them (a served model). It takes requests as it
+        has room for them (at most twice its `concurrency`, an attribute, are handed out and unanswered), and itself
+        waits and repeats where that helps: the engine repeats nothing. It serves the route "generate".
+        """
         ...
 
 

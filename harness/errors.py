@@ -28,6 +28,11 @@ class MediaError(SampleError):
     """A sample's picture or clip does not open: a fault of the data, and of no model."""
 
 
+class Refused(SampleError):
+    """The model, or the filter of the server before it, declined to answer: an answer of its own kind, which counts as
+    wrong. Asking again is no use."""
+
+
 class TransientError(Exception):
     """What failed may work in a moment (a busy server, a broken connection): an adapter that asks a server raises it,
     and the engine asks again after a pause before it counts as a failure."""

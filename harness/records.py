@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Language = Literal["en", "zh"]
 Modality = Literal["text", "image", "audio"]
 Route = Literal["embed", "rank", "generate"]
+Finish = Literal["stop", "length", "filter"]
+"""What ended an answer: the model itself, the token limit, or a server's filter."""
 Origin = Literal["in-house", "domestic", "international", "reference"]
 
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
@@ -126,6 +128,16 @@ class Answer:
     tokens_out: int | None = None
     cut_off: bool | None = None
     """Whether the token limit ended it; None where the adapter cannot tell, and `tokens_out` decides."""
+    finish: Finish | None = None
+    """What ended it; None where the adapter cannot tell."""
+    reasoning: str = ""
+    """What a server returned as reasoning, apart from the answer."""
+    reasoning_tokens: int | None = None
+    """So many of `tokens_out` were reasoning."""
+    cost: float | None = None
+    """What it cost, in the currency of the model's prices; None for a model without prices."""
+    served_by: str = ""
+    """The name of the model as the server gave it."""
 
 
 class CellGroup(NamedTuple):

@@ -1,8 +1,8 @@
 """One cell at work: items become requests, requests are answered in batches, and whatever fails stands alone.
 
 While the device computes one batch, a host thread prepares the next ones. A batch that fails is cut in halves and tried
-again until the sample at fault stands alone, which is also the right thing to do when memory runs out; the size that
-fitted is kept. A cell whose first items all fail in the same way is given up (`FirstOutcomes`). What may pass by itself
+again until the sample at fault stands alone, which is also the right thing to do when memory runs out (`CallSize`). A
+cell whose first items all fail in the same way is given up (`FirstOutcomes`). What may pass by itself
 (a busy server) is asked again after a pause. A device that is lost to its process raises `DeviceLost`.
 """
 
@@ -28,6 +28,7 @@ from harness.run.choices import ChoiceVectors
 from harness.run.faults import (
     FIRST,
     PAUSES,
+    CallSize,
     DeviceLost,
     FirstOutcomes,
     NotAsked,
@@ -75,8 +76,7 @@ class CellRunner:
         self.shares_media = task.shares_media
         self.prefetch = job.prepare_ahead
         self.answer: Callable[[Any], Sequence[Any]] = getattr(adapter, cell.route)
-        self.max_batch = cell.batch_size
-        """The most requests that memory has allowed in one call so far."""
+        self.size = CallSize(cell.batch_size)
         self.width = 0
         """Numbers in an embedding; 0 until one is known."""
         self.shortened = 0
@@ -99,7 +99,7 @@ class CellRunner:
                 ask=lambda requests: self._ask(requests, self._inputs(requests, self.cut)),
                 was_cut=lambda request: request in self.cut,
                 batch_size=cell.batch_size,
-                scale=float(getattr(adapter, "logit_scale", 1.0)),
+                scale=_scale_of(adapter),
             )
 
     # Batches ---------------------------------------------------------------------------------------------------
@@ -149,7 +149,8 @@ class CellRunner:
         asked = [request for request in requests if isinstance(request, Request)]
         if self.cell.route == "embed":
             asked = list(dict.fromkeys(asked))
-        parts = [asked[i : i + self.max_batch] for i in range(0, len(asked), self.max_batch)]
+        size = self.size.kept
+        parts = [asked[i : i + size] for i in range(0, len(asked), size)]
         cut: set[Request] = set()
         return Batch(extent, samples, requests, [(part, self._inputs(part, cut)) for part in parts], cut)
 
@@ -167,6 +168,7 @@ class CellRunner:
         if self.choices is not None:
             outcomes, of_choices = self.choices.scores(batch.samples, outcomes)
             cut = [a or b for a, b in zip(cut, of_choices, strict=True)]
+        self.size.end_batch()
         batch.text_cut[:] = cut
         for request, outcome in zip(batch.requests, outcomes, strict=True):
             if isinstance(request, Request):  # else the row is at fault
@@ -207,27 +209,26 @@ class CellRunner:
         """
         if self._hopeless(self._trial):
             return [NotAsked()] * len(requests)
-        try:
-            if len(requests) > self.max_batch:
-                raise MemoryError
-            outcomes = self._call(requests, inputs)
-            for outcome in outcomes:
-                self._trial.note(outcome)
-            return outcomes
-        except Exception as raised:
-            error = without_frames(raised)
-        if device_lost(error):
-            raise DeviceLost(describe(error)) from error
-        if out_of_memory(error):
-            free_memory()
-        if patient and may_pass(error):
-            return [error] * len(requests)
-        if len(requests) == 1:
-            self._trial.note(error)
-            return [error]
+        if len(requests) <= self.size.now:
+            try:
+                outcomes = self._call(requests, inputs)
+                for outcome in outcomes:
+                    self._trial.note(outcome)
+                return outcomes
+            except Exception as raised:
+                error = without_frames(raised)
+            if device_lost(error):
+                raise DeviceLost(describe(error)) from error
+            if out_of_memory(error):
+                free_memory()
+            if patient and may_pass(error):
+                return [error] * len(requests)
+            if len(requests) == 1:
+                self._trial.note(error)
+                return [error]
+            if out_of_memory(error):
+                self.size.ran_out(len(requests))
         half = (len(requests) + 1) // 2
-        if out_of_memory(error):
-            self.max_batch = min(self.max_batch, half)
         return [
             outcome
             for part in (requests[:half], requests[half:])
@@ -294,6 +295,8 @@ class CellRunner:
         if not all(np.isfinite(row).all() for row in rows):
             raise ValueError(f"{name} gave a value that is not a finite number")
         if self.cell.route == "embed":
+            if not all(row.any() for row in rows):
+                raise ValueError(f"{name} gave a vector of zeros, which has no direction")
             self.width = len(rows[0])
         return list(rows)
 
@@ -333,6 +336,14 @@ class CellRunner:
             free_memory()
             raise MemoryError from error
         return outcomes
+
+
+def _scale_of(adapter: Adapter) -> float:
+    """By what cosines become choice scores; raises ValueError where that is not a finite number."""
+    scale = float(getattr(adapter, "logit_scale", 1.0))
+    if not np.isfinite(scale):
+        raise ValueError(f"{type(adapter).__name__}.logit_scale is {scale}, not a finite number")
+    return scale
 
 
 def _media_of(request: Request) -> Iterator[Media]:

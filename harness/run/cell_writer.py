@@ -54,10 +54,10 @@ class CellWriter:
         """Record that one item killed the process."""
         self.items.keep(self.store, self.items.lost(self.key, item, reason))
 
-    def shrink(self, batch_size: int) -> None:
-        """Memory allows no larger batches; a resume is to know it."""
+    def resize(self, batch_size: int) -> None:
+        """Memory allows batches of this size; a resume is to know it."""
         self.batch_size = batch_size
-        self.store.shrink(batch_size)
+        self.store.resize(batch_size)
 
     def died(self, death: Died, items: int) -> None:
         """A process died over a batch of so many items.
@@ -68,7 +68,7 @@ class CellWriter:
             return
         self.kills += 1
         if self.kills > 1:
-            self.shrink((min(items, self.batch_size) + 1) // 2)
+            self.resize((min(items, self.batch_size) + 1) // 2)
 
     def finish(self, event: CellEnded) -> None:
         """Close the cell, all of whose batches are done."""

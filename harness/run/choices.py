@@ -133,7 +133,11 @@ class ChoiceVectors:
                 made.append(failed)
                 continue
             means = np.stack([np.mean([rows[text][0] for text in wordings], axis=0) for wordings in choices])
-            vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
+            lengths = np.linalg.norm(means, axis=1, keepdims=True)
+            if not lengths.all():
+                made.append(SampleError("The vectors of a choice's texts cancel one another out."))
+                continue
+            vectors = means / lengths
             cut = any(rows[text][1] for wordings in choices for text in wordings)
             made.append(_Matrix(vectors, cut, sample_id))
             self._matrices.put(choices, made[-1], vectors.nbytes)

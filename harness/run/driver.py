@@ -41,7 +41,7 @@ from harness.run.messages import (
     Failed,
     Job,
     Loaded,
-    Shrunk,
+    Resized,
     Timed,
 )
 from harness.run.plan import Plan, group_info, model_facts
@@ -91,8 +91,11 @@ def _without_models(plan: Plan, folder: RunFolder) -> None:
     for key, cell in plan.cells.items():
         if cell.reason:
             store = folder.cell(key)
-            store.begin(cell.info)
-            store.fail("skipped", cell.reason)
+            if store.complete:
+                continue
+            if not (cell.failed and store.answered):  # what it answered before its adapter broke stays
+                store.begin(cell.info)
+            store.fail("failed" if cell.failed else "skipped", cell.reason)
     for key, group in _priors(plan).items():
         store = folder.cell(key)
         if not store.complete:
@@ -323,8 +326,8 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
         case Answered(key) | Embedded(key):
             writers[key].received(event)
             progress.advance(len(event))
-        case Shrunk(key, batch_size):
-            writers[key].shrink(batch_size)
+        case Resized(key, batch_size):
+            writers[key].resize(batch_size)
         case CellEnded(key):
             writers[key].finish(event)
         case Failed(None, reason):

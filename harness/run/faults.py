@@ -63,6 +63,50 @@ def _of_media(outcome: Any) -> bool:
     return step is not None
 
 
+GOOD_BATCHES = 16
+"""After so many batches without a want of memory, larger calls are tried again."""
+MOST_RISES = 3
+"""So often are larger calls tried again in a cell: each trial may cost calls that fail."""
+
+
+class CallSize:
+    """How many requests go into one call of the adapter, by what memory has allowed.
+
+    A batch that memory does not allow is asked in halves, and the next one is tried whole again: what filled the memory
+    may have been one large picture, or a neighbour. Where the next one fails as well, the size that fitted is kept, and
+    doubled after GOOD_BATCHES.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self.kept = self.now = self.largest = largest
+        """`now` holds for the batch in hand, `kept` for the ones that follow."""
+        self.failed = 0
+        """Batches that were asked in halves because memory ran out."""
+        self._failed_before = False
+        self._good = self._rises = 0
+
+    def ran_out(self, requests: int) -> None:
+        """A call of so many requests, two or more, found too little memory."""
+        self.now = min(self.now, (requests + 1) // 2)
+
+    def end_batch(self) -> None:
+        """The batch in hand is done: decide the size for the next one."""
+        if self.now < self.kept:
+            self.failed += 1
+            self._good = 0
+            if self._failed_before:
+                self.kept = self.now
+            self._failed_before = not self._failed_before
+        else:
+            self._failed_before = False
+            self._good += 1
+            if self.kept < self.largest and self._good >= GOOD_BATCHES and self._rises < MOST_RISES:
+                self.kept = min(2 * self.kept, self.largest)
+                self._good = 0
+                self._rises += 1
+        self.now = self.kept
+
+
 class DeviceLost(BaseException):
     """The device does not answer this process any more; the message is that of the library's error."""
 

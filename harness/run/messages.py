@@ -111,8 +111,8 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Shrunk:
-    """Memory ran out: from here on the cell's requests go to the adapter by at most `batch_size`."""
+class Resized:
+    """By what memory allows, the cell's requests go to the adapter by at most `batch_size` from here on."""
 
     cell: str
     batch_size: int
@@ -157,4 +157,4 @@ class Died:
     """kill: by SIGKILL, which is how a kernel ends what takes too much memory."""
 
 
-Event = Loaded | CellStarted | Answered | Embedded | Shrunk | CellEnded | Timed | Failed | Died
+Event = Loaded | CellStarted | Answered | Embedded | Resized | CellEnded | Timed | Failed | Died

@@ -35,9 +35,13 @@ MEMORY_SHARE = 0.8
 """The share of the device's memory that weights may take: the rest is for activations."""
 
 
+class BrokenModule(UserError):
+    """The module of a model's adapter cannot be imported: a fault of that model alone."""
+
+
 @dataclass(frozen=True)
 class Cell:
-    """A planned cell; `reason` says why it is skipped, if it is."""
+    """A planned cell; `reason` says why it is skipped or has failed, if so."""
 
     key: str
     group: CellGroup
@@ -45,6 +49,7 @@ class Cell:
     """cell.json."""
     job: CellJob | None = None
     reason: str = ""
+    failed: bool = False
     items: int = 0
     """How many items it asks about."""
 
@@ -83,7 +88,7 @@ class Plan:
             held.clear()
 
     def adapter_class(self, model: str) -> type[Adapter]:
-        """The class of a model's adapter; whatever goes wrong in importing someone's module is told as such."""
+        """The class of a model's adapter; raises UserError where there is none, BrokenModule where importing it fails."""
         if model in self.objects:
             return type(self.objects[model])
         target = self.run.models[model]._target_
@@ -92,7 +97,8 @@ class Plan:
         except UserError:
             raise
         except (Exception, SystemExit) as error:
-            raise UserError(f"_target_ {target} cannot be imported: {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split())[:500]
+            raise BrokenModule(f"_target_ {target} cannot be imported: {type(error).__name__}: {reason}") from error
 
     def task(self, name: str) -> Task:
         """The task of this name."""
@@ -139,7 +145,8 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
 
 
 def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, ModelSpec]]:
-    """The models to run: those asked for by name, and of the others those whose weights are here and fit."""
+    """The models to run: those asked for by name, and of the others those whose weights are here and fit, and whose
+    adapter can be imported."""
     memory = machine.free_bytes(plan.device)
     reasons: dict[str, str] = {}
     for name in sorted(from_sets):
@@ -152,6 +159,12 @@ def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, Mode
         if needs > MEMORY_SHARE * memory:
             there = f"{memory / 2**30:.0f} GiB of memory are there"
             reasons[name] = f"weights take {needs / 2**30:.0f} GiB in {dtype}; {there}"
+            continue
+        try:
+            plan.adapter_class(name)
+        except UserError as error:
+            reasons[name] = str(error)
+            plan.remarks.append(f"model '{name}' is left out: {error}")
     plan.left_out = [
         {"model": name, "reason": reason, "fetch": f"harness fetch model={name}"} for name, reason in reasons.items()
     ]
@@ -239,7 +252,10 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
         "model_spec": to_json(plan.run.models[model]),
         "fingerprint": {},
     }
-    adapter = plan.adapter_class(model)
+    try:
+        adapter = plan.adapter_class(model)
+    except BrokenModule as error:
+        return Cell(key, group, info, reason=str(error), failed=True)
     route = task.route(routes_of(adapter), dataset)
     reason = _unable(spec, adapter, route, group, dataset, task)
     if reason or route is None:

@@ -23,7 +23,7 @@ from harness.errors import counted
 from harness.measure import latency, machine
 from harness.run.cell_runner import LONGEST, CellRunner
 from harness.run.faults import PAUSES, DeviceLost, describe, may_pass, no_exit
-from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Shrunk, Timed
+from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Resized, Timed
 from harness.store import secrets
 from harness.targets import load_class
 from harness.task import Task, make_task
@@ -111,9 +111,9 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
     with media.remembered() if runner.shares_media else nullcontext():
         for batch, outcomes, seconds in runner.batches(cell.batches, stopping):
             done += 1
-            if runner.max_batch < size:
-                size = runner.max_batch
-                yield Shrunk(cell.key, size)
+            if runner.size.kept != size:
+                size = runner.size.kept
+                yield Resized(cell.key, size)
             event = runner.event(batch, outcomes, seconds)
             asked += len(event)
             yield event
@@ -128,8 +128,12 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
     if job.latency.mode == "quick":
         watch = latency.Stopwatch(runner.ready, clock, job.device)
         figures = latency.quick(watch, runner.items.timed_units(), job.latency, job.latency.seconds / len(job.cells))
-    long = f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters" if runner.shortened else ""
-    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures, long)
+    notes = []
+    if runner.shortened:
+        notes.append(f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters")
+    if runner.size.failed:
+        notes.append(f"memory ran out in {counted(runner.size.failed, 'batch', 'batches')}, asked in smaller parts")
+    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures, "; ".join(notes))
 
 
 def _time_cell(

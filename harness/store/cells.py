@@ -127,7 +127,7 @@ class CellStore:
                 (self.folder / name).unlink(missing_ok=True)
         if self.failed and read_json(self.folder / "failed.json").get("again"):
             self._drop_failures()
-        if path.exists() and self._answered:
+        if path.exists() and self.answered:
             old, new = self.info()["fingerprint"], info["fingerprint"]
             changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             if changed:
@@ -163,11 +163,11 @@ class CellStore:
             shutil.rmtree(self.folder / "embeddings", ignore_errors=True)
 
     @property
-    def _answered(self) -> bool:
+    def answered(self) -> bool:
         """Whether there is anything that the model has answered."""
         return self.records_path.exists() or (self.folder / "embeddings").exists()
 
-    def shrink(self, batch_size: int) -> None:
+    def resize(self, batch_size: int) -> None:
         """Note in cell.json that memory allows no larger batches, so that a resume does not run out of it again."""
         write_json(self.folder / "cell.json", self.info() | {"batch_size_that_fits": batch_size})
 

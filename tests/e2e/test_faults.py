@@ -132,17 +132,17 @@ def test_a_choice_that_cannot_be_embedded_costs_the_sample_that_has_it(world):
     assert "cannot answer this one" in row["error"]
 
 
-def test_out_of_device_memory_halves_the_batch_once_and_a_resume_remembers(world):
-    world.model("big", fault="device memory", notes=str(world.notes), held_at="number 60?")
+def test_out_of_device_memory_halves_the_batch_and_a_resume_remembers(world):
+    world.model("big", fault="device memory", notes=str(world.notes), held_at="number 5?")
     (world.notes / "hold").touch()
     process = world.start("run", "model=big", f"dataset={world.questions(64)}", "run=r", "batch_size=16", "latency=off")
-    world.wait_for(lambda: list(world.results.glob("r/cells/big/*/records.jsonl")))
+    world.wait_for(lambda: any("fits" in file.read_text() for file in world.results.glob("r/cells/big/*/cell.json")))
     process.kill()
     process.wait()
     (world.notes / "hold").unlink()
     world.harness("resume", "r")
     sizes = sorted(file.name.split()[0] for file in world.notes.glob("* at *"))
-    assert sizes == ["16", "8"]  # each was tried once
+    assert sizes == ["16", "16", "8", "8"]  # the first batch and the next one; after that, a size that fits
     cell = world.cell("r", "big")
     assert cell["failed"] == 0
     assert cell["latency"]["batch_size"] == 4

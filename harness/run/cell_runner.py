@@ -183,6 +183,9 @@ class CellRunner:
                 # A copy: an adapter may sort its list, or take from it, and answers go by the order of this one.
                 inputs = self.adapter.prepare(list(requests), self.cell.route)
             if cut is not None and (flags := self.adapter.text_cut(inputs)):
+                if len(flags) != len(requests):
+                    name = f"{type(self.adapter).__name__}.text_cut()"
+                    raise ValueError(f"{name} gave {len(flags)} flags for {len(requests)} requests")
                 cut.update(request for request, flag in zip(requests, flags, strict=True) if flag)
             return inputs
         except Exception as error:
@@ -340,9 +343,10 @@ class CellRunner:
 
 def _scale_of(adapter: Adapter) -> float:
     """By what cosines become choice scores; raises ValueError where that is not a finite number."""
-    scale = float(getattr(adapter, "logit_scale", 1.0))
-    if not np.isfinite(scale):
-        raise ValueError(f"{type(adapter).__name__}.logit_scale is {scale}, not a finite number")
+    said = getattr(adapter, "logit_scale", 1.0)
+    scale = caught(float, said)
+    if isinstance(scale, Exception) or not np.isfinite(scale):
+        raise ValueError(f"{type(adapter).__name__}.logit_scale is {str(said)[:50]!r}, not a finite number")
     return scale
 
 

@@ -113,8 +113,16 @@ class DeviceLost(BaseException):
 
 def describe(error: BaseException) -> str:
     """An error in one line: its message, and before it its kind unless the message was written for people."""
-    text = masked(" ".join(str(error).split()))[:500]
+    text = masked(" ".join(_message(error).split()))[:500].encode(errors="replace").decode()
     return text if isinstance(error, UserError | SampleError) else f"{type(error).__name__}: {text}"
+
+
+def _message(error: BaseException) -> str:
+    """The text of an error, which may be at fault itself where it is somebody's own."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be read)"
 
 
 def may_pass(error: BaseException) -> bool:
@@ -127,22 +135,27 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     signs = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, RuntimeError) and any(sign in _message(error) for sign in signs)
 
 
 def device_lost(error: BaseException) -> bool:
     """Whether the device is of no more use to this process: after most CUDA errors every later call fails too."""
-    named = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    named = type(error).__name__ == "AcceleratorError" or "CUDA error:" in _message(error)
     return isinstance(error, RuntimeError) and named and not out_of_memory(error)
 
 
 @contextmanager
 def no_exit() -> Iterator[None]:
-    """Within it an adapter that calls sys.exit() fails as with any other error, and ends nothing."""
+    """Within it an adapter that calls sys.exit(), or raises what no library should, fails as with any other error, and
+    ends nothing. A KeyboardInterrupt goes through: it may be the person's."""
     try:
         yield
     except SystemExit as error:
         raise RuntimeError(f"the adapter called sys.exit({error.code!r})") from error
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"the adapter raised {describe(error)}") from error
 
 
 def caught(call: Callable[..., Any], *arguments: Any) -> Any:

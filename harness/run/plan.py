@@ -88,7 +88,7 @@ class Plan:
             held.clear()
 
     def adapter_class(self, model: str) -> type[Adapter]:
-        """The class of a model's adapter; raises UserError where there is none, BrokenModule where importing it fails."""
+        """The class of a model's adapter; raises UserError for none, BrokenModule where importing it fails."""
         if model in self.objects:
             return type(self.objects[model])
         target = self.run.models[model]._target_

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parent))  # toys and faulty lie beside the tests
+
 ROOT = Path(__file__).parents[2]
 
 MODEL = """# @package models.{name}
@@ -167,7 +169,7 @@ class World:
 
     def records(self, run: str, model: str) -> list[dict[str, Any]]:
         (path,) = (self.results / run / "cells" / model).glob("*/records.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
 @pytest.fixture

@@ -180,8 +180,11 @@ def _work(job: Job, connection: Connection, leash: Connection, path: list[str], 
 
     threading.Thread(target=watch, daemon=True).start()
     job = replace(job, device=machine.claim(job.device))
-    for event in worker.run(job, stop.is_set):
-        connection.send(event)
+    try:
+        for event in worker.run(job, stop.is_set):
+            connection.send(event)
+    except KeyboardInterrupt:  # which no person can have sent here
+        connection.send(Died("the adapter raised KeyboardInterrupt"))
     connection.send(None)
     connection.close()
     _exit_with_children(0)

@@ -116,6 +116,8 @@ class DatasetSpec:
     """What becomes of rows whose references name no choice or label: refuse (an error before the run), leave_out."""
     image_optional: bool = False
     """Whether rows without an image are asked without one; else they fail."""
+    outside: bool = False
+    """Whether rows may name media outside the data file's own folder, data_dir and the source's cache."""
     positives: str = ""
     """Retrieval: the column whose value joins: all images and texts of the rows with the same one fit one another."""
     prior_by: str = ""

@@ -43,7 +43,11 @@ def load(
 
     if spec.source == "jsonl":
         file = data_file(spec, data_dir, name)
-        return columns.dataset(name, spec, task, language, split, lambda wanted: jsonl.rows(name, spec, wanted, file))
+
+        def lines(wanted: str) -> columns.Rows:
+            return jsonl.rows(name, spec, wanted, file, data_dir)
+
+        return columns.dataset(name, spec, task, language, split, lines)
     if spec.source == "hub":
         return columns.dataset(name, spec, task, language, split, lambda wanted: hub.rows(name, spec, wanted))
     raise UserError(f"Data set '{name}': source '{spec.source}' is unknown. {nearest(spec.source, SOURCES)}")

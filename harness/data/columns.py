@@ -11,7 +11,7 @@ import os
 import random
 import re
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.data import cells
 from harness.data.cells import listed
 from harness.data.references import READINGS, Decision, Labels, Options, Reading
 from harness.dataset import Chosen, Dataset, Form, LazySequence, connected
-from harness.errors import UserError, nearest
+from harness.errors import SampleError, UserError, nearest
 from harness.media import encoded
 from harness.records import Language, Media, Sample
 
@@ -56,6 +56,8 @@ class Rows:
     """The name of the table: its file or repository."""
     folder: Path | None
     """The folder that media paths are relative to; None: the working directory."""
+    homes: Sequence[Path] = ()
+    """The folders in which the media that rows name must lie."""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By column, what its whole numbers stand for, where the table says so (the hub's ClassLabel)."""
 
@@ -209,6 +211,8 @@ class _Mapped(LazySequence[Sample]):
         """The cluster that a cluster is part of, where groups connect several."""
         read = [column for field in ("id", "references", "choices") for column in used.get(field, ())]
         self.light = self._only(*read, *spec.slices.values(), *([group] if group else []))
+        self.homes = [] if spec.outside else _homes(table)
+        self._check_places()
         self._check_texts(("question", "cluster"))
         self.listed = self._all_listed()
         self.reading = self._decide()
@@ -234,6 +238,40 @@ class _Mapped(LazySequence[Sample]):
     def _named(self, number: int) -> str:
         """The id of a row, for messages."""
         return f" (id '{self._id(number, self.light[number])}')" if "id" in self.spec.columns else ""
+
+    def _check_places(self) -> None:
+        """Raise UserError for a row whose media lie where none of the table's may.
+
+        The media columns of a table on disk, which mostly holds its media in itself, are not read for it: there a path
+        is looked at as its sample is built.
+        """
+        if not self.homes:
+            return
+        kinds: tuple[Literal["image", "audio"], ...] = ("image", "audio")
+        for number, row in enumerate(self.light):
+            for kind in kinds:
+                for _, cell in self._media_cells(kind, row):
+                    path = cell.get("path") if isinstance(cell, Mapping) and not cell.get("bytes") else cell
+                    if isinstance(path, str) and encoded(path) is None:
+                        try:
+                            self._path(path)
+                        except SampleError as error:
+                            raise self._wrong(number, f"{kind}: {error}") from error
+
+    def _path(self, said: str) -> Path:
+        """The file that a row names; raises SampleError where it lies outside of where the media may.
+
+        A link counts where it lies. That it ends at a file of data is seen when it is opened.
+        """
+        path = (self.table.folder or Path()) / said
+        if ".." in path.parts:  # as it is compared, so is it opened: a link before the points could lead elsewhere
+            path = Path(os.path.normpath(path))
+        if self.homes and not any(Path(os.path.abspath(path)).is_relative_to(home) for home in self.homes):
+            raise SampleError(
+                f"{said!r} lies outside the data's own folders ({', '.join(map(str, self.homes[:2]))}). If it is to be "
+                "read, say outside: true in the data set's file."
+            )
+        return path
 
     def _check_texts(self, fields: Sequence[str]) -> None:
         """Raise UserError for a row in which one of these fields holds what is not a text.
@@ -553,24 +591,28 @@ class _Mapped(LazySequence[Sample]):
 
     def _media(self, kind: Literal["image", "audio"], row: Row, number: int) -> list[Media]:
         place = self.table.places[number]
+        found = [self._medium(kind, source, cell, place) for source, cell in self._media_cells(kind, row)]
+        # Asked without its picture a question would look answered; so it fails instead, unless such rows are expected.
+        if kind in self.spec.columns and not found and not (kind == "image" and self.spec.image_optional):
+            found.append(_absent(kind, place))
+        return found
+
+    def _media_cells(self, kind: Literal["image", "audio"], row: Row) -> Iterator[tuple[str, Any]]:
+        """Each medium of a kind that a row names or holds, with its column."""
         sources = self.spec.columns.get(kind, ())
-        found = []
         for source in [sources] if isinstance(sources, str) else sources:
             source = source.replace("{language}", self.language)
             values = [_fill(source, row)] if "{" in source else _reach(row, source)
             for value in values:
                 several = listed(value) if isinstance(value, str) else None  # a list that is written as a text
-                cell = [value] if several is None else several
-                found += [self._medium(kind, source, part, place) for part in cell if not cells.empty(part)]
-        # Asked without its picture a question would look answered; so it fails instead, unless such rows are expected.
-        if sources and not found and not (kind == "image" and self.spec.image_optional):
-            found.append(_absent(kind, place))
-        return found
+                yield from (
+                    (source, cell) for cell in ([value] if several is None else several) if not cells.empty(cell)
+                )
 
     def _medium(self, kind: Literal["image", "audio"], source: str, value: Any, place: str) -> Media:
         """The medium of a cell. Where a table writes its media as texts, the id of another row stands for that row's
         medium (so VLMEvalKit keeps a picture that several questions are about once)."""
-        made = _medium(kind, value, self.table.folder, place)
+        made = self._found(kind, value, place)
         text = str(value) if isinstance(value, str | int) else ""
         if (
             text
@@ -581,8 +623,20 @@ class _Mapped(LazySequence[Sample]):
             number = self._numbers.get(text.strip())
             cell = None if number is None else self.table.rows[number].get(source)
             if isinstance(cell, str) and (content := encoded(cell)) is not None:
-                return _medium(kind, content, None, place)
+                return self._found(kind, content, place)
         return made
+
+    def _found(self, kind: Literal["image", "audio"], value: Any, place: str) -> Media:
+        """The medium of a cell: a path, an encoded file as bytes or as a text, or {bytes, path}, as `datasets` has it.
+        The key of what is encoded is the beginning of its bytes' sha256, and never the text."""
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or value.get("path") or b""
+        if isinstance(value, str) and (content := encoded(value)) is not None:
+            value = content
+        if isinstance(value, bytes):
+            return Media(kind, hashlib.sha256(value).hexdigest()[:24], value, where=place)
+        path = self._path(str(value))
+        return Media(kind, str(path), path, where=place)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -648,18 +702,9 @@ def _reach(row: Row, column: str) -> list[Any]:
     return [] if cells.empty(value) else [value]
 
 
-def _medium(kind: Literal["image", "audio"], value: Any, folder: Path | None, place: str) -> Media:
-    """The medium of a cell: a path, an encoded file as bytes or as a text, or {bytes, path}, as `datasets` has it. The
-    key of what is encoded is the beginning of its bytes' sha256, and never the text."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path") or b""
-    if isinstance(value, str) and (content := encoded(value)) is not None:
-        value = content
-    if isinstance(value, bytes):
-        return Media(kind, hashlib.sha256(value).hexdigest()[:24], value, where=place)
-    path = Path(str(value))
-    path = folder / path if folder is not None else path
-    return Media(kind, str(path), path, where=place)
+def _homes(table: Rows) -> list[Path]:
+    """The folders in which a table's media may lie, as they are called and as they are."""
+    return list(dict.fromkeys(way for home in table.homes for way in (Path(os.path.abspath(home)), home.resolve())))
 
 
 def _absent(kind: Literal["image", "audio"], place: str) -> Media:

@@ -57,8 +57,10 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
     """
     folder = data_folder(name, spec)
     import datasets
+    from datasets.config import HF_DATASETS_CACHE
     from datasets.exceptions import DatasetsError
     from datasets.packaged_modules.csv.csv import CsvConfig
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     subset = f"/{spec.subset}" if spec.subset else ""
     try:
@@ -84,6 +86,7 @@ def rows(name: str, spec: DatasetSpec, split: str) -> Rows:
         places=Places(place, "row", range(len(table))),
         table=place,
         folder=folder,
+        homes=[folder, Path(HF_HUB_CACHE), Path(HF_DATASETS_CACHE)],
         names={
             column: feature.names
             for column, feature in table.features.items()

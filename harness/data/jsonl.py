@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def find(name: str, spec: DatasetSpec, data_dir: str | Path | None) -> Path:
     """The file with the data. If there is none, raises UserError, saying where it was looked for and what to set."""
-    base = data_dir or os.environ.get("HARNESS_DATA")
+    base = _base(data_dir)
     file = Path(base or ".").expanduser() / Path(spec.path).expanduser()
     if file.is_file():
         return file
@@ -40,7 +40,12 @@ def find(name: str, spec: DatasetSpec, data_dir: str | Path | None) -> Path:
     )
 
 
-def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
+def _base(data_dir: str | Path | None) -> str | Path | None:
+    """The folder below which data lie, if one is named."""
+    return data_dir or os.environ.get("HARNESS_DATA")
+
+
+def rows(name: str, spec: DatasetSpec, split: str, file: Path, data_dir: str | Path | None) -> Rows:
     """The rows of one split.
 
     Raises UserError for an unknown split, for a line that is not a JSON object, and for an empty file.
@@ -61,6 +66,7 @@ def rows(name: str, spec: DatasetSpec, split: str, file: Path) -> Rows:
         places=Places(str(file), "line", lines.numbers),
         table=str(file),
         folder=file.parent,
+        homes=[file.parent, *([Path(base).expanduser()] if (base := _base(data_dir)) else [])],
     )
     return keep(name, table, filters)
 

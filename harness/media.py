@@ -365,6 +365,28 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def decoded_size(media: Media) -> int:
+    """How many bytes a medium takes when it is decoded, as its header says; 0 for one that does not open, which tells
+    why when it is opened."""
+    if isinstance(media.source, np.ndarray):
+        return media.source.nbytes
+    try:
+        source: Any = io.BytesIO(media.source) if isinstance(media.source, bytes) else media.source
+        if isinstance(media.source, Path):
+            regular(media.source)
+        if media.kind == "audio":
+            import soundfile
+
+            sound = soundfile.info(source)
+            return 4 * sound.frames * sound.channels
+        from PIL import Image
+
+        with Image.open(source, formats=_formats()) as image:
+            return 4 * image.width * image.height  # Pillow keeps four bytes a pixel of RGB
+    except Exception:  # a decoder raises whatever a broken file leads it to
+        return 0
+
+
 def _file(media: Media) -> io.BytesIO:
     """A medium's encoded bytes; raises OSError or ValueError with a reason."""
     if isinstance(media.source, Path):

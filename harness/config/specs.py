@@ -161,6 +161,9 @@ class EngineSpec:
     """How many GPUs to use at once, one model on each; None ("auto"): all that device= allows."""
     prepare_ahead: int = 2
     """Batches prepared on the host while the device computes; bounds memory."""
+    media_gib: float = 2.0
+    """How much the decoded media of all prepared batches may take together, in GiB. A batch above half of it is
+    prepared in smaller parts, and a sample above half of it fails."""
     timeout_s: float = 900.0
     """A worker that is silent for so long (loading, or at work on one batch) is ended and its batch tried singly."""
 

@@ -22,7 +22,7 @@ from harness.adapter import Adapter
 from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.measure.latency import TimedUnit
-from harness.media import MOST_READS, Read, reads
+from harness.media import MOST_READS, Read, decoded_size, reads
 from harness.records import Answer, Media, Request, Sample
 from harness.run.choices import ChoiceVectors
 from harness.run.faults import (
@@ -43,10 +43,24 @@ from harness.run.faults import (
 )
 from harness.run.items import Outcome, content_of, items_of
 from harness.run.messages import Answered, CellJob, Embedded, Extent, Job
+from harness.run.room import Room
 from harness.task import Task
 
 LONGEST = 2**20
 """The most characters of an answer that are kept: what is longer was never an answer to a question."""
+
+
+@dataclass
+class Part:
+    """What goes to the adapter in one call."""
+
+    requests: list[Request]
+    media_bytes: int
+    """What their media take when they are decoded."""
+    inputs: Any = None
+    """What the adapter prepared, or the error that it raised."""
+    ready: bool = False
+    """Whether it has been prepared: not ahead, where prepared batches take all the room that there is."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +72,8 @@ class Batch:
     """Empty in a gallery."""
     requests: list[Request | Exception]
     """One for each item; in the place of a request that cannot be made, why."""
-    parts: list[tuple[list[Request], Any]]
-    """What is asked (to be embedded, nothing twice), in parts that memory allows, each with its inputs or with the
-    error that preparing it raised."""
+    parts: list[Part]
+    """What is asked (to be embedded, nothing twice), in parts that memory allows."""
     cut: set[Request]
     """The requests whose text the adapter cut."""
     text_cut: list[bool] = field(default_factory=list)
@@ -82,6 +95,7 @@ class CellRunner:
         self.shortened = 0
         """Answers that were longer than LONGEST."""
         self.first = FirstOutcomes(cell.begun)
+        self._room = Room(job.media_bytes)
         self._told: set[Read] = set()
         """What the driver has been told of the media: it need not be told again and again."""
         self._probed = False
@@ -146,22 +160,38 @@ class CellRunner:
     def _prepare(self, extent: Extent) -> Batch:
         samples = self.items.samples(extent)
         requests = self.items.requests(extent, samples)
+        sizes = {
+            request: sum(map(decoded_size, _media_of(request))) for request in requests if isinstance(request, Request)
+        }
+        requests = [(isinstance(r, Request) and self._room.too_large(sizes[r])) or r for r in requests]
         asked = [request for request in requests if isinstance(request, Request)]
         if self.cell.route == "embed":
             asked = list(dict.fromkeys(asked))
-        size = self.size.kept
-        parts = [asked[i : i + size] for i in range(0, len(asked), size)]
+        parts = [Part(some, taken) for some, taken in self._room.parts(asked, sizes, self.size.kept)]
         cut: set[Request] = set()
-        return Batch(extent, samples, requests, [(part, self._inputs(part, cut)) for part in parts], cut)
+        for part in parts:
+            if not self._room.take(part.media_bytes):
+                break
+            part.inputs, part.ready = self._inputs(part.requests, cut), True
+        return Batch(extent, samples, requests, parts, cut)
+
+    def _ask_part(self, part: Part) -> list[Outcome]:
+        """One outcome for each request of a part, which is prepared now if there was no room for it ahead."""
+        inputs = part.inputs if part.ready else self._inputs(part.requests, self.cut)
+        outcomes = self._ask(part.requests, inputs)
+        if part.ready:
+            self._room.leave(part.media_bytes)
+        part.inputs = None
+        return outcomes
 
     def _answers(self, batch: Batch) -> list[Outcome]:
         """One outcome for each item."""
         self._trial = copy.copy(self.first)
         self.cut = batch.cut
-        outcomes = [outcome for part in batch.parts for outcome in self._ask(*part)]
+        outcomes = [outcome for part in batch.parts for outcome in self._ask_part(part)]
         answers = iter(outcomes)
         if self.cell.route == "embed":
-            found = dict(zip((request for part, _ in batch.parts for request in part), outcomes, strict=True))
+            found = dict(zip((request for part in batch.parts for request in part.requests), outcomes, strict=True))
             answers = (found[request] for request in batch.requests if isinstance(request, Request))
         outcomes = [next(answers) if isinstance(request, Request) else request for request in batch.requests]
         cut = [isinstance(request, Request) and request in batch.cut for request in batch.requests]

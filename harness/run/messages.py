@@ -59,6 +59,8 @@ class Job:
     latency: LatencySpec
     prepare_ahead: int
     data_dir: str | None
+    media_bytes: int = 2**31
+    """The most that decoded media of all prepared batches may take together."""
     timing: bool = False
     """Time the cells (the full latency pass) in place of answering them."""
 

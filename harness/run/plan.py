@@ -138,6 +138,7 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
                     cells=jobs,
                     latency=run.latency,
                     prepare_ahead=run.engine.prepare_ahead,
+                    media_bytes=int(run.engine.media_gib * 2**30),
                     data_dir=run.data_dir,
                 )
             )

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.adapter import Adapter
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
 from harness.dataset import Dataset
 from harness.errors import MediaError, SampleError, TransientError
+from harness.media import decoded_size, open_image
 from harness.records import Answer, Media, Route, Sample
 from harness.run import worker
 from harness.run.messages import Answered, CellEnded, CellJob, Died, Event, Extent, Failed, Job, Resized
@@ -60,6 +62,7 @@ def run(
     route: Route = "generate",
     batches: tuple[Extent, ...] = ((0, 4), (4, 8)),
     begun: bool = False,
+    **more: int,
 ) -> list[Event]:
     """The events of a job of two batches of four questions, or of others."""
     choice = {"en": "{choice}"}
@@ -79,7 +82,11 @@ def run(
         begun=begun,
     )
     model = ModelSpec(f"{__name__}.{adapter}", "domestic", checkpoint=".")
-    return list(worker.run(Job("m", model, prompt, "cpu", (cell,), LatencySpec("off"), 0, None)))
+    return list(
+        worker.run(
+            Job("m", model, prompt, "cpu", (cell,), LatencySpec("off"), data_dir=None, **({"prepare_ahead": 0} | more))
+        )
+    )
 
 
 def errors(events: list[Event]) -> dict[str, str]:
@@ -457,3 +464,70 @@ def test_broken_media_among_the_first_items_do_not_hide_an_adapter_that_never_an
 def test_a_cell_that_was_begun_before_is_not_given_up(hundred):
     failing(lambda question: OSError("torn"))
     assert given_up(run(batches=((0, 100),), begun=True)) is None
+
+
+class Looking(Adapter):
+    """Decodes pictures in `prepare` and holds them until they are answered for; `most` is the most that it held."""
+
+    held = most = 0
+    prepared: list[int]
+
+    def load(self, device, clock):
+        pass
+
+    def prepare(self, requests, route):
+        images = [open_image(medium) for request in requests for medium in request.media("image")]
+        size = sum(4 * image.width * image.height for image in images)
+        Looking.held += size
+        Looking.most = max(Looking.most, Looking.held)
+        Looking.prepared.append(len(requests))
+        return images, size
+
+    def generate(self, inputs):
+        images, size = inputs
+        Looking.held -= size
+        return [Answer("yes") for _ in images]
+
+
+@pytest.fixture
+def pictures(monkeypatch, tmp_path):
+    """Eight pictures of 40 kB each when they are decoded, the sixth of 160 kB; as files of a few hundred bytes."""
+    samples = []
+    for i in range(8):
+        side = 200 if i == 5 else 100
+        Image.new("RGB", (side, side)).save(path := tmp_path / f"{i}.png")
+        samples.append(Sample(str(i), str(i), "en", (Media("image", str(path), path),), "q", ("yes",)))
+    monkeypatch.setattr(worker, "open_dataset", lambda *_: Dataset("quiz", "en", samples, modalities=("image",)))
+    Looking.held, Looking.most, Looking.prepared = 0, 0, []
+
+
+PICTURE = 4 * 100 * 100
+
+
+def test_decoded_pictures_of_all_prepared_batches_stay_within_their_room(pauses, pictures):
+    batches = tuple((i, i + 2) for i in range(0, 8, 2))
+    assert errors(run(adapter="Looking", batches=batches, prepare_ahead=3, media_bytes=11 * PICTURE)) == {}
+    assert Looking.held == 0
+    assert 5 * PICTURE <= Looking.most <= 11 * PICTURE  # without a bound there could be all eight batches in hand
+
+
+def test_a_batch_that_has_no_room_is_prepared_in_parts(pauses, pictures):
+    assert errors(run(adapter="Looking", batches=((0, 4), (4, 8)), media_bytes=8 * PICTURE)) == {}
+    assert Looking.prepared == [4, 1, 1, 2]  # the sixth picture fills half of the room by itself
+
+
+def test_a_picture_that_is_above_the_room_fails_and_is_not_decoded(pauses, pictures):
+    found = errors(run(adapter="Looking", batches=((0, 4), (4, 8)), media_bytes=7 * PICTURE))
+    assert list(found) == ["5"]
+    assert "engine.media_gib" in found["5"]
+    assert Looking.prepared == [3, 1, 3]
+
+
+def test_sounds_count_as_they_decode(tmp_path):
+    import soundfile
+
+    soundfile.write(path := tmp_path / "silence.flac", np.zeros((100_000, 2)), 8_000)
+    assert path.stat().st_size < 20_000
+    assert decoded_size(Media("audio", "s", path)) == 100_000 * 2 * 4
+    assert decoded_size(Media("audio", "s", path.read_bytes())) == 100_000 * 2 * 4
+    assert decoded_size(Media("image", "s", tmp_path / "absent.png")) == 0

@@ -215,5 +215,5 @@ class OpenClipCoCa(OpenClip):
     def _answer(self, text: list[int], prompt: list[int]) -> Answer:
         new = text[len(prompt) :]
         words = [token for token in new if token != self.tokenizer.eot_token_id]
-        cut_off = text[-1] != self.tokenizer.eot_token_id
-        return Answer(self.tokenizer.decode(words).strip(), len(prompt), len(new), cut_off)
+        finish = "stop" if text[-1] == self.tokenizer.eot_token_id else "length"
+        return Answer(self.tokenizer.decode(words).strip(), len(prompt), len(new), finish)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.adapter import Adapter
     from harness.api import Run, evaluate, load_run
     from harness.config.specs import ModelSpec
-    from harness.errors import SampleError, TransientError, UserError
+    from harness.errors import Refused, SampleError, TransientError, UserError
     from harness.records import Answer, Media, Record, Request, Sample
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Media",
     "ModelSpec",
     "Record",
+    "Refused",
     "Request",
     "Run",
     "Sample",
@@ -39,7 +40,7 @@ _HOMES = {
     "harness.adapter": ("Adapter",),
     "harness.api": ("Run", "evaluate", "load_run"),
     "harness.config.specs": ("ModelSpec",),
-    "harness.errors": ("SampleError", "TransientError", "UserError"),
+    "harness.errors": ("Refused", "SampleError", "TransientError", "UserError"),
     "harness.records": ("Answer", "Media", "Record", "Request", "Sample"),
 }
 

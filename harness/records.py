@@ -26,6 +26,7 @@ Finish = Literal["stop", "length", "filter"]
 """What ended an answer: the model itself, the token limit, or a server's filter."""
 Origin = Literal["in-house", "domestic", "international", "reference"]
 
+FINISHES: tuple[Finish, ...] = get_args(Finish)
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 """The origins of a report's rows: our own model, one made in China, one made elsewhere, or a row without a model."""
 ABLATIONS = ("none", "text", "image", "audio", "shuffled-text", "shuffled-image", "shuffled-audio")
@@ -126,10 +127,8 @@ class Answer:
     text: str
     tokens_in: int | None = None
     tokens_out: int | None = None
-    cut_off: bool | None = None
-    """Whether the token limit ended it; None where the adapter cannot tell, and `tokens_out` decides."""
     finish: Finish | None = None
-    """What ended it; None where the adapter cannot tell."""
+    """What ended it; None where the adapter cannot tell, and `tokens_out` decides."""
     reasoning: str = ""
     """What a server returned as reasoning, apart from the answer."""
     reasoning_tokens: int | None = None
@@ -194,6 +193,20 @@ class Record:
     tokens_out: int | None = None
     cut_off: bool = False
     """Whether the token limit ended the answer."""
+    tokens_in: int | None = None
+    finish: Finish | None = None
+    """What ended the answer; None where it is not known."""
+    reasoning: str | None = None
+    """What a server returned as reasoning, apart from the answer."""
+    reasoning_tokens: int | None = None
+    """So many of `tokens_out` were reasoning."""
+    cost: float | None = None
+    """What the answer cost, in the currency of the model's prices."""
+    served_by: str | None = None
+    """The name of the model as the server gave it."""
+    refused: bool = False
+    """Whether the model, or the filter of a server before it, declined to answer: `error` says how. It is an answer of
+    its own kind, which counts as wrong and not as failed."""
     text_cut: bool = False
     """Whether the model saw less than the whole text, as its context is too short."""
     content: str = ""
@@ -224,9 +237,12 @@ class Record:
         """What no file can hold of an answer, or no score be made from; empty where there is nothing of the kind."""
         if self.scores is not None and not all(map(math.isfinite, self.scores)):
             return "a score is not a finite number"
-        if self.tokens_out is not None and not 0 <= self.tokens_out < _MOST_TOKENS:
-            return "the count of its tokens is not one of tokens"
-        for text in (self.answer, self.raw):
+        for count in (self.tokens_in, self.tokens_out, self.reasoning_tokens):
+            if count is not None and not 0 <= count < _MOST_TOKENS:
+                return "the count of its tokens is not one of tokens"
+        if self.cost is not None and not 0 <= self.cost < math.inf:
+            return "its cost is not one"
+        for text in (self.answer, self.raw, self.reasoning, self.served_by):
             try:
                 (text or "").encode()
             except UnicodeEncodeError:

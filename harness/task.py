@@ -82,7 +82,10 @@ class Task(ABC):
         record = blank_record(sample)
         if isinstance(answer, Answer):
             put_answer(record, answer.text)
-            record.tokens_out, record.cut_off = answer.tokens_out, bool(answer.cut_off)
+            record.cut_off = answer.finish == "length"
+            for name in ("tokens_in", "tokens_out", "reasoning_tokens", "cost", "finish"):
+                setattr(record, name, getattr(answer, name))
+            record.reasoning, record.served_by = answer.reasoning or None, answer.served_by or None
         else:
             record.scores = tuple(round(float(score), 6) for score in answer)
             record.chosen = int(answer.argmax())

@@ -224,8 +224,10 @@ class FusionAdapter(Adapter):
             sent = inputs.ids_mask.sum(1).tolist() if inputs.ids_mask is not None else [0] * inputs.n
             texts = self.tokenizer.decode_batch(rows)
             # A row holds neither its end nor what follows: one as long as the limit has no end.
-            written = [(min(len(row) + 1, most), len(row) >= most) for row in rows]
-            return [Answer(text.strip(), n, *told) for text, n, told in zip(texts, sent, written, strict=True)]
+            return [
+                Answer(text.strip(), n, min(len(row) + 1, most), "length" if len(row) >= most else "stop")
+                for text, n, row in zip(texts, sent, rows, strict=True)
+            ]
 
     def rank(self, inputs: Prepared) -> list[np.ndarray]:
         """The mean log-likelihood of each choice as the decoder's answer: n arrays, float32 [choices]."""

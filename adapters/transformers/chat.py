@@ -20,7 +20,7 @@ from .decoding import (
     choice_likelihoods,
     choice_tokens,
     count_tokens,
-    cut_off,
+    finishes,
     generate_greedily,
     plain_generate,
     use_greedy_decoding,
@@ -118,7 +118,7 @@ class ChatModel(TransformersAdapter):
         sent = inputs.tensors["attention_mask"].sum(dim=1).tolist()
         with self.clock.phase("postprocess"):
             stop = self.model.generation_config.eos_token_id
-            counts = zip(sent, count_tokens(rows, stop), cut_off(rows, stop), strict=True)
+            counts = zip(sent, count_tokens(rows, stop), finishes(rows, stop), strict=True)
             texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
             return [Answer(text.strip(), *told) for text, told in zip(texts, counts, strict=True)]
 

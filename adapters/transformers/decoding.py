@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.clock import Clock
-    from harness.records import Request
+    from harness.records import Finish, Request
 
 ROWS = 256
 """How many choices are scored at a time; it bounds the memory of the repeated caches."""
@@ -126,15 +126,15 @@ def count_tokens(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[i
     return [next((i + 1 for i, token in enumerate(row) if token in stops), len(row)) for row in rows.tolist()]
 
 
-def cut_off(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[bool]:
-    """Whether the token limit ended each of `rows` [n, length], as it has no `stop`.
+def finishes(rows: torch.Tensor, stop: int | Sequence[int] | None) -> list[Finish]:
+    """What ended each of `rows` [n, length]: its `stop`, or where it has none the token limit.
 
     >>> import torch
-    >>> cut_off(torch.tensor([[5, 6, 2, 0], [5, 6, 7, 8], [5, 6, 7, 2]]), stop=2)
-    [False, True, False]
+    >>> finishes(torch.tensor([[5, 6, 2, 0], [5, 6, 7, 8], [5, 6, 7, 2]]), stop=2)
+    ['stop', 'length', 'stop']
     """
     stops = _stops(stop)
-    return [stops.isdisjoint(row) for row in rows.tolist()]
+    return ["length" if stops.isdisjoint(row) else "stop" for row in rows.tolist()]
 
 
 def _stops(stop: int | Sequence[int] | None) -> set[int]:

@@ -24,7 +24,7 @@ from .decoding import (
     choice_likelihoods,
     choice_tokens,
     count_tokens,
-    cut_off,
+    finishes,
     generate_greedily,
     use_greedy_decoding,
 )
@@ -142,7 +142,7 @@ class Prompted(TransformersAdapter):
             output = output[:, self.prompt_width(output, tensors["input_ids"]) :]
             with self.clock.phase("postprocess"):
                 sent = group.tensors["attention_mask"].sum(dim=1).tolist()
-                counts = zip(sent, count_tokens(output, self.stop), cut_off(output, self.stop), strict=True)
+                counts = zip(sent, count_tokens(output, self.stop), finishes(output, self.stop), strict=True)
                 texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
                 for row, text, told in zip(group.rows, texts, counts, strict=True):
                     answers[row] = Answer(text.strip(), *told)

@@ -12,7 +12,10 @@ from typing import Any
 
 from harness.records import Record
 
-_NOT_SCORED = ("question", "media", "raw", "tokens_out", "content")
+_NOT_SCORED = (
+    *("question", "media", "raw", "content", "tokens_in", "tokens_out", "finish", "reasoning", "reasoning_tokens"),
+    *("cost", "served_by"),
+)
 """Fields that are left out."""
 _BLANK: dict[str, Any] = {
     field.name: field.default_factory() if field.default_factory is not MISSING else field.default

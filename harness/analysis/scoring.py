@@ -6,8 +6,10 @@ the one that the data set declares, and samples that count only together become 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,58 +32,79 @@ class ScoredCell:
     """What counts: a group of records that count together is one record here."""
     scored: list[Scored]
     """Statistics with a row for each of `records`."""
-    shares: dict[str, float | None]
-    """Which shares of the texts that a model wrote are not proper answers (see `Shares`)."""
+    counts: dict[str, Any]
+    """Entries of the cell in summary.json: which shares of the answers are no proper ones, and what all took (see
+    `Counts`)."""
+
+
+SUMS = ("tokens_in", "tokens_out", "reasoning_tokens", "cost")
+"""Figures of a record that are summed over the cell, where any record has them."""
 
 
 @dataclass
-class Shares:
-    """Counts, over the texts that a model wrote, those that are not proper answers."""
+class Counts:
+    """Counts, over the answers that a model wrote, those that are not proper ones; and what all records took."""
 
     given: int = 0
+    """The texts that were written, and the refusals."""
     counted: int = 0
     """Those of which it is known whether the token limit ended them."""
     cut_off: int = 0
     """Ended by the token limit."""
     refused: int = 0
+    """By the model's own words, or by an error that the adapter says is a refusal, or cut off by a server's filter."""
     empty: int = 0
     """Without a final answer, those with an unfinished trace included."""
     unfinished: int = 0
     """Ended inside a trace of reasoning."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """By the name of a figure (see SUMS)."""
+    served_by: Counter[str] = field(default_factory=Counter)
+    """How many answers came under each of a server's names for the model."""
 
     def read(self, record: Record) -> Record:
         """The record with the final answer by today's rules, whichever version wrote it; its text is counted."""
+        for name in SUMS:
+            if (value := getattr(record, name)) is not None:
+                self.sums[name] = self.sums.get(name, 0) + value
+        if record.served_by:
+            self.served_by[record.served_by] += 1
+        if record.refused:
+            self.given += 1
+            self.refused += 1
+            return record
         text = record.written
         if text is None:
             return record
         final = final_answer(text)
         self.given += 1
-        self.counted += record.cut_off or record.tokens_out is not None
+        self.counted += record.cut_off or record.finish is not None or record.tokens_out is not None
         self.cut_off += record.cut_off
-        self.refused += refuses(final.text)
+        self.refused += record.finish == "filter" or refuses(final.text)
         self.empty += is_empty(final.text)
         self.unfinished += final.unfinished
         return record if record.answer == final.text else replace(record, answer=final.text)
 
-    def to_json(self) -> dict[str, float | None]:
-        """Shares of the texts, 0 to 1; None where there is no text."""
-        found = {"cut_off": self.cut_off / self.counted if self.counted else None}
+    def to_json(self) -> dict[str, Any]:
+        """Shares of the answers, 0 to 1, None where there is none; and sums, None where no record has the figure."""
+        found: dict[str, Any] = {"cut_off": self.cut_off / self.counted if self.counted else None}
         for name in ("refused", "empty", "unfinished"):
             found[name] = getattr(self, name) / self.given if self.given else None
-        return found
+        found |= {name: self.sums.get(name) for name in SUMS}
+        return found | {"served_by": dict(self.served_by.most_common())}
 
 
 def score(task: Task, records: Iterable[Record], scoring: Scoring) -> ScoredCell:
     """Score records as the task does. Raises UserError where the declared headline cannot be computed from them."""
-    shares = Shares()
-    table = RecordTable(map(shares.read, records))
+    counts = Counts()
+    table = RecordTable(map(counts.read, records))
     scored = task.score(table, scoring)
     if scoring.metric:
         scored = _headline_first(scored, scoring.metric)
     groups = _groups(table)
     if groups is None:
-        return ScoredCell(table, table, list(scored), shares.to_json())
-    return ScoredCell(table, table.grouped(groups), [_joined(item, groups) for item in scored], shares.to_json())
+        return ScoredCell(table, table, list(scored), counts.to_json())
+    return ScoredCell(table, table.grouped(groups), [_joined(item, groups) for item in scored], counts.to_json())
 
 
 def chance(task: Task, records: RecordTable, scoring: Scoring) -> list[Scored]:

@@ -16,7 +16,7 @@ from typing import Any
 import harness
 from harness.analysis import statistics
 from harness.analysis.record_table import RecordTable
-from harness.analysis.scoring import ScoredCell, chance, score
+from harness.analysis.scoring import SUMS, ScoredCell, chance, score
 from harness.config.specs import TaskSpec, from_json
 from harness.errors import UserError, commonest
 from harness.metrics import Scored, finite
@@ -189,13 +189,14 @@ class GroupSummary:
             self.ids, self.clusters = records.ids, statistics.numbered(records.clusters)
         self.headlines[cell["model"]] = scored[0]
         self._fill(cell, scored)
-        errors = records.column("error")
+        refused = records.column("refused")
+        errors = [None if r else error for r, error in zip(refused, records.column("error"), strict=True)]
         failed = sum(error is not None for error in errors)
         cell["samples"], cell["failed"] = len(records), failed
         cell["coverage"] = 1 - failed / len(records) if records else None
         if cell["origin"] != "reference":
             cell["text_cut"] = _text_cut(found.asked)
-            cell |= found.shares
+            cell |= found.counts
             if cell["max_new_tokens"] is None:  # 0.1.0 did not keep which answers the limit cut off
                 cell["cut_off"] = None
         cell["failed_reason"] = commonest([error for error in errors if error is not None])
@@ -205,7 +206,8 @@ class GroupSummary:
             cell["of_answered"] = finite(replace(scored[0], statistics=scored[0].statistics[answered]).value)
         measured = dict(outcome.get("latency", {}))
         shared = SHARED if measured.get("gpu_shared") else ""
-        cell["note"] = "; ".join(filter(None, (outcome.get("note"), measured.pop("note", ""), shared)))
+        notes = (outcome.get("note"), measured.pop("note", ""), shared, _several_names(found.counts["served_by"]))
+        cell["note"] = "; ".join(filter(None, notes))
         if cell["origin"] != "reference":
             answering = {name: outcome.get(name) for name in ("load_s", "samples_per_s", "peak_memory_mb")}
             cell["latency"] |= answering | measured | {"batch_size": cell.pop("batch_size", None)}
@@ -313,7 +315,7 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         "failed": None,
         "text_cut": None,
         "max_new_tokens": info.get("max_new_tokens"),
-        **dict.fromkeys(SHARES),
+        **dict.fromkeys((*SHARES, *SUMS)),
         "headline": None,
         "metrics": {},
         "slices": {},
@@ -333,6 +335,13 @@ def why_unscored(error: Exception) -> str:
     """Why records cannot be scored, from what scoring them raised."""
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return f"cannot be scored: {reason}"
+
+
+def _several_names(served_by: dict[str, int]) -> str:
+    """What a reader must know where a server answered one cell under several names of the model."""
+    if len(served_by) < 2:
+        return ""
+    return f"the server named several models: {', '.join(f'{name} ({n})' for name, n in served_by.items())}"
 
 
 def _text_cut(records: RecordTable) -> float | None:

@@ -23,7 +23,7 @@ from harness.clock import Clock
 from harness.dataset import Dataset
 from harness.measure.latency import TimedUnit
 from harness.media import MOST_READS, Read, decoded_size, reads
-from harness.records import Answer, Media, Request, Sample
+from harness.records import FINISHES, Answer, Media, Request, Sample
 from harness.run.choices import ChoiceVectors
 from harness.run.faults import (
     FIRST,
@@ -305,14 +305,7 @@ class CellRunner:
         if len(outputs) != len(requests):
             raise ValueError(f"{name} gave {len(outputs)} answers to {len(requests)} requests")
         if self.cell.route == "generate":
-            for output, request in zip(outputs, requests, strict=True):
-                _check_answer(name, output)
-                if len(output.text) > LONGEST:
-                    output.text, output.cut_off = output.text[:LONGEST], True
-                    self.shortened += 1
-                if output.cut_off is None and output.tokens_out is not None:
-                    output.cut_off = output.tokens_out >= request.max_new_tokens
-            return list(outputs)
+            return [self._checked(name, *pair) for pair in zip(outputs, requests, strict=True)]
         if self.cell.route == "rank":
             rows = [np.asarray(output, dtype=np.float32) for output in outputs]
             wrong = [r.shape for r, request in zip(rows, requests, strict=True) if r.shape != (len(request.choices),)]
@@ -332,6 +325,23 @@ class CellRunner:
                 raise ValueError(f"{name} gave a vector of zeros, which has no direction")
             self.width = len(rows[0])
         return list(rows)
+
+    def _checked(self, name: str, outcome: Any, request: Request) -> Outcome:
+        """An answer, or the error in its place; what is neither is an error of the adapter, which costs this request
+        alone. `name` is the method that gave it."""
+        if isinstance(outcome, Exception):
+            error = without_frames(outcome)
+            if device_lost(error):
+                raise DeviceLost(describe(error)) from error
+            return error
+        if error := caught(_check_answer, name, outcome):
+            return error
+        if len(outcome.text) > LONGEST:
+            outcome.text, outcome.finish = outcome.text[:LONGEST], "length"
+            self.shortened += 1
+        if outcome.finish is None and outcome.tokens_out is not None:
+            outcome.finish = "length" if outcome.tokens_out >= request.max_new_tokens else "stop"
+        return outcome
 
     # Latency ---------------------------------------------------------------------------------------------------
 
@@ -356,6 +366,8 @@ class CellRunner:
                 raise inputs
             with self.clock.phase("device"):
                 outcomes = list(self.answer(inputs))
+                if error := next((outcome for outcome in outcomes if isinstance(outcome, Exception)), None):
+                    raise error
                 if self.choices is not None:
                     outcomes, _ = self.choices.scores(samples, outcomes, timed=True)
             with self.clock.phase("postprocess"):
@@ -385,11 +397,17 @@ def _media_of(request: Request) -> Iterator[Media]:
 
 
 def _check_answer(name: str, answer: Any) -> None:
-    """Raise TypeError for what is not an Answer with a text, and token counts that are whole numbers or None."""
+    """Raise TypeError for what is not an Answer with a text, and token counts that are whole numbers or None; and
+    ValueError for another `finish` than there is."""
     if not isinstance(answer, Answer):
         raise TypeError(f"{name} must give Answers, not {type(answer).__name__}")
-    if not isinstance(answer.text, str):
-        raise TypeError(f"{name} must give Answers whose text is a str, not {type(answer.text).__name__}")
-    for count in (answer.tokens_in, answer.tokens_out):
+    for field_, text in (("text", answer.text), ("reasoning", answer.reasoning), ("served_by", answer.served_by)):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must give Answers whose {field_} is a str, not {type(text).__name__}")
+    for count in (answer.tokens_in, answer.tokens_out, answer.reasoning_tokens):
         if count is not None and type(count) is not int:
             raise TypeError(f"{name} must count tokens by int or None, not {type(count).__name__}")
+    if answer.cost is not None and type(answer.cost) not in (int, float):
+        raise TypeError(f"{name} must give a cost as a number or None, not {type(answer.cost).__name__}")
+    if answer.finish is not None and answer.finish not in FINISHES:
+        raise ValueError(f"{name} gave finish={str(answer.finish)[:50]!r}: it is {', '.join(FINISHES)} or None")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.errors import MediaError, SampleError, TransientError, UserError, alike
+from harness.errors import MediaError, Refused, SampleError, TransientError, UserError, alike
 from harness.store.secrets import masked
 
 PAUSES = (1.0, 4.0, 15.0)
@@ -42,7 +42,7 @@ class FirstOutcomes:
         """Take the next item's outcome into account."""
         if self.over or isinstance(outcome, NotAsked) or _of_media(outcome):
             return
-        error = describe(outcome) if isinstance(outcome, Exception) else ""
+        error = describe(outcome) if isinstance(outcome, Exception) and not isinstance(outcome, Refused) else ""
         if not error or (self.error and alike(error) != alike(self.error)):
             self.over = True
             return

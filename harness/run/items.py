@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.config.specs import PromptSpec
 from harness.dataset import Dataset
-from harness.errors import SampleError
+from harness.errors import Refused, SampleError
 from harness.measure.latency import TimedUnit
 from harness.records import Answer, Record, Request, Route, Sample, sample_digest, text_digest
 from harness.run.faults import caught, describe
@@ -134,7 +134,11 @@ class SampleItems(Items):
 
     def _record(self, sample: Sample, outcome: Answer | np.ndarray | Exception) -> Record:
         made = outcome if isinstance(outcome, Exception) else caught(self.task.record, sample, outcome, self.dataset)
-        return _failed(sample, describe(made)) if isinstance(made, Exception) else _sound(made)
+        if isinstance(made, Exception):
+            record = _failed(sample, describe(made))
+            record.refused = isinstance(made, Refused)
+            return record
+        return _sound(made)
 
     def timed_units(self) -> list[TimedUnit]:
         return [((i, i + 1),) for i in range(len(self))]
@@ -290,8 +294,15 @@ def _sound(record: Record) -> Record:
     """The record, or where no file can hold its answer, one that says why."""
     if not (reason := record.unsound):
         return record
-    nothing: dict[str, Any] = dict.fromkeys(("answer", "raw", "scores", "chosen", "tokens_out"))
+    nothing: dict[str, Any] = dict.fromkeys(_OF_ANSWERS)
     return replace(record, **nothing, cut_off=False, error=f"The answer cannot be kept: {reason}.")
+
+
+_OF_ANSWERS = (
+    *("answer", "raw", "scores", "chosen", "tokens_in", "tokens_out", "finish", "reasoning", "reasoning_tokens"),
+    *("cost", "served_by"),
+)
+"""The fields of a record that an answer fills."""
 
 
 def _failed(sample: Sample, reason: str) -> Record:

@@ -149,7 +149,7 @@ class CellStore:
 
     def _drop_failures(self) -> None:
         """Drop what failed, so that it is asked again, whatever has been mended meanwhile."""
-        answered = {record.id for record in self.records() if record.error is None}
+        answered = {record.id for record in self.records() if record.error is None or record.refused}
         self.keep(set(answered))
         vectors = 0
         for side in ("image", "text"):

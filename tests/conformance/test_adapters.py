@@ -110,8 +110,8 @@ def test_answers_in_a_batch_of_eight_equal_answers_asked_alone(family):
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     assert [(a.tokens_in, a.tokens_out) for a in together] == [(a.tokens_in, a.tokens_out) for a in alone]
     assert all(answer.tokens_out is None or 0 < answer.tokens_out <= 10 for answer in together)
-    assert [a.cut_off for a in together] == [a.cut_off for a in alone]
-    assert all(answer.tokens_out == 10 for answer in together if answer.cut_off)
+    assert [a.finish for a in together] == [a.finish for a in alone]
+    assert all(answer.tokens_out == 10 for answer in together if answer.finish == "length")
 
 
 @families("generate", without=("vilt",))
@@ -126,7 +126,7 @@ def test_answers_are_as_long_as_they_must_be_are_then_cut_off_and_each_token_is_
         _, stamps = adapter.clock.drain()
         adapter.clock.timer = None
         assert answer.tokens_out == len(stamps) == length
-        assert answer.cut_off
+        assert answer.finish == "length"
         assert stamps == sorted(stamps)
 
 

@@ -13,7 +13,7 @@ import tiny_prompted
 from harness.adapters.open_clip import OpenClipCoCa, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
 from harness.adapters.transformers.chat import ChatModel, QwenOmni
-from harness.adapters.transformers.decoding import count_tokens, cut_off
+from harness.adapters.transformers.decoding import count_tokens, finishes
 from harness.adapters.transformers.dual import Clap
 from harness.adapters.transformers.labels import UNKNOWN, LabelAnswers
 from harness.adapters.transformers.prompted import Blip, Git
@@ -132,8 +132,8 @@ def test_tokens_are_counted_with_the_end_mark_without_padding_and_an_answer_with
     assert count_tokens(rows, stop=2) == [3, 5, 1, 2]
     assert count_tokens(rows, stop=[9, 6]) == [2, 2, 5, 5]
     assert count_tokens(rows, stop=None) == [5, 5, 5, 5]
-    assert cut_off(rows, stop=2) == [False, True, False, False]
-    assert cut_off(rows, stop=None) == [True] * 4
+    assert finishes(rows, stop=2) == ["stop", "length", "stop", "stop"]
+    assert finishes(rows, stop=None) == ["length"] * 4
 
 
 def test_a_classifier_answers_with_its_likeliest_label(vilt):

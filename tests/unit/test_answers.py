@@ -12,6 +12,7 @@ from harness.analysis.scoring import score
 from harness.analysis.summary import build
 from harness.config.specs import CaptioningSpec, ModelSpec, TaskSpec
 from harness.dataset import Dataset
+from harness.errors import Refused
 from harness.metrics.answers import final_answer
 from harness.metrics.hygiene import refuses
 from harness.records import Answer, Record, Sample
@@ -66,7 +67,7 @@ def test_a_text_that_repeats_a_mark_without_end_is_read_too(unit):
 
 def test_a_record_keeps_what_the_model_wrote_beside_what_it_answered():
     sample, quiz = Sample("1", "1", "en", references=("2",)), Dataset("quiz", "en", [])
-    record = Vqa(TaskSpec()).record(sample, Answer("<think>Two.</think>2", tokens_out=9, cut_off=True), quiz)
+    record = Vqa(TaskSpec()).record(sample, Answer("<think>Two.</think>2", tokens_out=9, finish="length"), quiz)
     assert (record.answer, record.raw, record.cut_off) == ("2", "<think>Two.</think>2", True)
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
     plain = Vqa(TaskSpec()).record(sample, Answer("2"), quiz)
@@ -83,7 +84,7 @@ def test_every_task_scores_the_final_answer_whichever_version_wrote_the_record(t
         records = [Record("1", "1", references=("a cat on a mat",), answer=answer, raw=raw)]
         found = score(task, records, Scoring("en", ("a cat on a mat", "a dog")))
         scored.append({item.metric.name: item.value for item in found.scored})
-        assert found.shares["unfinished"] == 0.0
+        assert found.counts["unfinished"] == 0.0
     assert scored[0] == pytest.approx(scored[2], nan_ok=True)
     assert scored[1] == pytest.approx(scored[2], nan_ok=True)
     assert scored[0].get("exact_match", scored[0].get("accuracy")) == 1.0
@@ -93,7 +94,7 @@ def test_a_choice_that_was_scored_is_no_text():
     record = Record("1", "1", references=("<think>",), choices=("<think>", "b"), answer="<think>", scores=(2.0, 1.0))
     found = score(Vqa(TaskSpec()), [record], Scoring("en", (), "choice_accuracy"))
     assert found.scored[0].value == 1.0
-    assert set(found.shares.values()) == {None}
+    assert {found.counts[name] for name in ("cut_off", "refused", "empty", "unfinished")} == {None}
 
 
 REFUSED = [
@@ -132,7 +133,10 @@ class Says(Adapter):
     def generate(self, inputs):
         self.limits |= {request.max_new_tokens for request in inputs}
         said = [(SAID[request.text[0]], request.max_new_tokens) for request in inputs]
-        return [Answer(text, None, n, text.endswith("or") if self.truthful else None) for text, n in said]
+        return [Answer(text, None, n, self._finish(text)) for text, n in said]
+
+    def _finish(self, text):
+        return ("length" if text.endswith("or") else "stop") if self.truthful else None
 
 
 @pytest.fixture
@@ -177,6 +181,32 @@ def test_the_report_shows_what_was_amiss_with_the_answers(evaluate, language, wo
     assert "‡" in report
     assert words in report
     assert "40 %" in report
+
+
+class Declines(Says):
+    """Refuses the first question, has the second stopped by a filter, and says what every answer took."""
+
+    def generate(self, inputs):
+        def answer(number):
+            if number == "1":
+                return Refused("the filter stopped it")
+            finish = "filter" if number == "2" else "stop"
+            return Answer("red", 7, 5, finish, "Hm.", 3, 0.25, f"m-{int(number) % 2}")
+
+        return [answer(request.text[0]) for request in inputs]
+
+
+def test_a_refusal_is_wrong_and_not_failed_and_what_answers_took_is_summed(evaluate):
+    run, cell = evaluate(Declines())
+    assert (cell["samples"], cell["failed"], cell["coverage"], cell["refused"]) == (5, 0, 1.0, 0.4)
+    assert cell["metrics"]["exact_match"]["value"] == pytest.approx(0.8)  # the refusal alone is wrong
+    assert [cell[name] for name in ("tokens_in", "tokens_out", "reasoning_tokens", "cost")] == [28, 20, 12, 1.0]
+    assert cell["served_by"] == {"m-0": 3, "m-1": 1}
+    assert "the server named several models: m-0 (3), m-1 (1)" in cell["note"]
+    (file,) = run.path.glob("cells/declines/*/records.jsonl")
+    rows = {row["id"]: row for row in map(json.loads, file.read_text("utf-8").splitlines())}
+    assert (rows["1"]["refused"], rows["1"]["error"]) == (True, "the filter stopped it")
+    assert (rows["0"]["reasoning"], rows["0"]["finish"], rows["2"]["finish"]) == ("Hm.", "stop", "filter")
 
 
 def test_a_model_may_write_more_than_its_task_allows(evaluate):

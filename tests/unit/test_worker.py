@@ -14,7 +14,7 @@ from PIL import Image
 from harness.adapter import Adapter
 from harness.config.specs import DatasetSpec, LatencySpec, ModelSpec, PromptSpec, TaskSpec
 from harness.dataset import Dataset
-from harness.errors import MediaError, SampleError, TransientError
+from harness.errors import MediaError, Refused, SampleError, TransientError
 from harness.media import decoded_size, open_image
 from harness.records import Answer, Media, Route, Sample
 from harness.run import worker
@@ -137,6 +137,63 @@ def test_what_cannot_pass_is_not_asked_again(pauses):
     assert errors(run()) == {"5": "no such voice"}
     assert pauses == []
     assert Obliging.calls.count(["q5"]) == 1
+
+
+class Piecemeal(Obliging):
+    """Puts what `fault` raises at single questions in the place of their answers."""
+
+    def generate(self, requests):
+        type(self).calls.append([request.text for request in requests])
+        return [self._one(request.text) for request in requests]
+
+    def _one(self, question):
+        try:
+            type(self).fault([question], len(self.calls))
+        except Exception as error:
+            return error
+        return Answer("yes")
+
+
+def test_an_error_in_an_answers_place_costs_that_sample_alone_and_is_not_asked_again(pauses):
+    def fault(questions, call):
+        if questions == ["q5"]:
+            raise SampleError("no such voice")
+        if questions == ["q6"]:
+            raise Refused("the filter stopped it")
+
+    Piecemeal.fault = staticmethod(fault)
+    events = run(adapter="Piecemeal")
+    assert errors(events) == {"5": "no such voice", "6": "the filter stopped it"}
+    assert [
+        record.id for event in events if isinstance(event, Answered) for record in event.records if record.refused
+    ] == ["6"]
+    assert Piecemeal.calls == [["q0", "q1", "q2", "q3"], ["q4", "q5", "q6", "q7"]]
+    assert pauses == []
+
+
+def test_what_may_pass_in_an_answers_place_is_asked_again_without_the_others(pauses):
+    """Every seventh question is turned away at first: no answered one is paid for again."""
+    turned_away = set()
+
+    def fault(questions, call):
+        if int(questions[0][1:]) % 7 == 0 and questions[0] not in turned_away:
+            turned_away.add(questions[0])
+            raise TransientError("429")
+
+    Piecemeal.fault = staticmethod(fault)
+    assert errors(run(adapter="Piecemeal")) == {}
+    assert Piecemeal.calls == [["q0", "q1", "q2", "q3"], ["q0"], ["q4", "q5", "q6", "q7"], ["q7"]]
+    assert pauses == [1.0, 1.0]
+
+
+def test_what_is_no_answer_among_answers_costs_its_question_alone_without_a_further_call(pauses, monkeypatch):
+    monkeypatch.setattr(
+        Piecemeal, "_one", lambda self, question: Answer("yes", finish="end") if question == "q2" else Answer("yes")
+    )
+    assert errors(run(adapter="Piecemeal")) == {
+        "2": "ValueError: Piecemeal.generate() gave finish='end': it is stop, length, filter or None"
+    }
+    assert len(Piecemeal.calls) == 2
 
 
 def test_a_busy_server_beside_a_bad_question_is_asked_again(pauses):

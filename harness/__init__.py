@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.adapter import Adapter
     from harness.api import Run, evaluate, load_run
     from harness.config.specs import ModelSpec
-    from harness.errors import Refused, SampleError, TransientError, UserError
+    from harness.errors import OutOfBudget, Refused, SampleError, TransientError, UserError
     from harness.records import Answer, Media, Record, Request, Sample
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Answer",
     "Media",
     "ModelSpec",
+    "OutOfBudget",
     "Record",
     "Refused",
     "Request",
@@ -40,7 +41,7 @@ _HOMES = {
     "harness.adapter": ("Adapter",),
     "harness.api": ("Run", "evaluate", "load_run"),
     "harness.config.specs": ("ModelSpec",),
-    "harness.errors": ("Refused", "SampleError", "TransientError", "UserError"),
+    "harness.errors": ("OutOfBudget", "Refused", "SampleError", "TransientError", "UserError"),
     "harness.records": ("Answer", "Media", "Record", "Request", "Sample"),
 }
 

@@ -33,6 +33,11 @@ class Refused(SampleError):
     wrong. Asking again is no use."""
 
 
+class OutOfBudget(Exception):
+    """No more requests can be paid for (a budget is reached, a quota is used up): the model's cells are interrupted for
+    this reason, and a resume goes on with them. An adapter raises it, or puts it in the place of an answer."""
+
+
 class TransientError(Exception):
     """What failed may work in a moment (a busy server, a broken connection): an adapter that asks a server raises it,
     and the engine asks again after a pause before it counts as a failure."""

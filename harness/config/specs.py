@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 MISSING: Any = "???"
 
@@ -21,6 +21,9 @@ MISSING: Any = "???"
 @dataclass
 class ModelSpec:
     """One model. An adapter from outside uses this class and `options`."""
+
+    not_in_fingerprint: ClassVar[tuple[str, ...]] = ()
+    """Settings of a family that decide how a model is asked, and not what it answers."""
 
     _target_: str = MISSING
     """The adapter class, such as harness.adapters.open_clip.OpenClip."""
@@ -52,6 +55,36 @@ class ModelSpec:
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the adapter's constructor after `spec`, for adapters without a spec class of their own."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it runs elsewhere and is there already, so that it needs none of this machine's devices."""
+        return False
+
+
+@dataclass
+class EndpointSpec(ModelSpec):
+    """A model that is asked over the network: what the engine must know of one. An adapter from outside may use it in
+    the place of ModelSpec (`/spec/endpoint@_here_`), with `options` for all else."""
+
+    not_in_fingerprint: ClassVar[tuple[str, ...]] = ("api_key_env", "concurrency", "price_in", "price_out", "budget")
+
+    base_url: str = ""
+    """Where it is reached, such as https://example.com/v1."""
+    api_key_env: str = ""
+    """The environment variable that holds the key; empty where none is needed."""
+    concurrency: int = 16
+    """The most requests that are under way at the same time."""
+    price_in: float | None = None
+    """What a million tokens of requests cost, in any currency; None: nothing is said of money."""
+    price_out: float | None = None
+    """What a million tokens of answers cost."""
+    budget: float | None = None
+    """The most that a run may spend on this model, in the currency of its prices."""
+
+    @property
+    def remote(self) -> bool:
+        return True
 
 
 @dataclass
@@ -285,6 +318,7 @@ class TrainingSpec:
 SPECS: dict[str, type] = {
     "run": RunSpec,
     "model": ModelSpec,
+    "endpoint": EndpointSpec,
     "task": TaskSpec,
     "captioning": CaptioningSpec,
     "dataset": DatasetSpec,

@@ -13,8 +13,8 @@ from harness.cli.main import _parser
 ROOT = Path(__file__).parents[2]
 
 NAMES = [
-    "Adapter", "Answer", "Media", "ModelSpec", "Record", "Refused", "Request", "Run", "Sample", "SampleError",
-    "TransientError", "UserError", "evaluate", "load_run",
+    "Adapter", "Answer", "Media", "ModelSpec", "OutOfBudget", "Record", "Refused", "Request", "Run", "Sample",
+    "SampleError", "TransientError", "UserError", "evaluate", "load_run",
 ]  # fmt: skip
 
 COMMANDS = {

@@ -110,9 +110,16 @@ class Explains(Protocol):
         ...
 
 
+def streams(adapter: type, route: Route) -> bool:
+    """Whether an adapter class serves a route by `stream`, which it then does always."""
+    return route == "generate" and callable(getattr(adapter, "stream", None))
+
+
 CAPABILITIES: dict[Route, type] = {"embed": Embeds, "rank": Ranks, "generate": Generates}
 
 
 def routes_of(adapter: type) -> tuple[Route, ...]:
     """The routes an adapter class can serve, from the methods it has."""
-    return tuple(route for route in CAPABILITIES if callable(getattr(adapter, route, None)))
+    return tuple(
+        route for route in CAPABILITIES if callable(getattr(adapter, route, None)) or streams(adapter, route)
+    )

@@ -21,6 +21,7 @@ import numpy as np
 from harness.adapter import Adapter
 from harness.clock import Clock
 from harness.dataset import Dataset
+from harness.errors import OutOfBudget, SampleError
 from harness.measure.latency import TimedUnit
 from harness.media import MOST_READS, Read, decoded_size, reads
 from harness.records import FINISHES, Answer, Media, Request, Sample
@@ -78,6 +79,8 @@ class Batch:
     """The requests whose text the adapter cut."""
     text_cut: list[bool] = field(default_factory=list)
     """For each item whether the model saw less than all of its text; filled in when the batch is answered."""
+    items: tuple[int, ...] = ()
+    """Of a stream: which items these are, as they come in any order."""
 
 
 class CellRunner:
@@ -88,7 +91,7 @@ class CellRunner:
         self.items = items_of(task, dataset, cell.route, job.prompt)
         self.shares_media = task.shares_media
         self.prefetch = job.prepare_ahead
-        self.answer: Callable[[Any], Sequence[Any]] = getattr(adapter, cell.route)
+        self.answer: Callable[[Any], Sequence[Any]] = self._streamed if cell.stream else getattr(adapter, cell.route)
         self.size = CallSize(cell.batch_size)
         self.width = 0
         """Numbers in an embedding; 0 until one is known."""
@@ -127,7 +130,7 @@ class CellRunner:
             todo = iter(extents)
             start = time.perf_counter()
             try:
-                while not stopping() and not self._hopeless(self.first):
+                while not stopping() and not self.given_up():
                     while len(ahead) <= self.prefetch and (extent := next(todo, None)) is not None:
                         ahead.append(pool.submit(self._prepare, extent))
                     if not ahead:
@@ -151,6 +154,7 @@ class CellRunner:
             known = {read.key: read.sha256 for read in found}
             for sample, record in zip(batch.samples, event.records, strict=False):
                 record.content = content_of(sample, known)
+            event = replace(event, items=batch.items[:n])
         if len(self._told) > MOST_READS:
             self._told.clear()
         fresh = [read for read in found if read not in self._told]
@@ -207,7 +211,9 @@ class CellRunner:
 
     def _inputs(self, requests: list[Request], cut: set[Request] | None = None) -> Any:
         """What the adapter prepares, or the error that it raises. The requests whose text it cut are added to `cut`,
-        which a timing has no use for."""
+        which a timing has no use for. What streams takes the requests themselves."""
+        if self.cell.stream:
+            return requests
         try:
             with no_exit(), self.clock.phase("preprocess"):
                 # A copy: an adapter may sort its list, or take from it, and answers go by the order of this one.
@@ -248,6 +254,8 @@ class CellRunner:
                 for outcome in outcomes:
                     self._trial.note(outcome)
                 return outcomes
+            except OutOfBudget:
+                raise
             except Exception as raised:
                 error = without_frames(raised)
             if device_lost(error):
@@ -267,6 +275,10 @@ class CellRunner:
             for part in (requests[:half], requests[half:])
             for outcome in self._attempt(part, self._inputs(part, self.cut), patient)
         ]
+
+    def given_up(self) -> bool:
+        """Whether the cell's first items have all failed in the same way, so that the rest is not asked."""
+        return self._hopeless(self.first)
 
     def _hopeless(self, outcomes: FirstOutcomes) -> bool:
         """Whether to give the cell up. Questions are asked the longest first, and a model for which these are too long
@@ -305,7 +317,7 @@ class CellRunner:
         if len(outputs) != len(requests):
             raise ValueError(f"{name} gave {len(outputs)} answers to {len(requests)} requests")
         if self.cell.route == "generate":
-            return [self._checked(name, *pair) for pair in zip(outputs, requests, strict=True)]
+            return [self.checked(name, *pair) for pair in zip(outputs, requests, strict=True)]
         if self.cell.route == "rank":
             rows = [np.asarray(output, dtype=np.float32) for output in outputs]
             wrong = [r.shape for r, request in zip(rows, requests, strict=True) if r.shape != (len(request.choices),)]
@@ -326,13 +338,21 @@ class CellRunner:
             self.width = len(rows[0])
         return list(rows)
 
-    def _checked(self, name: str, outcome: Any, request: Request) -> Outcome:
+    def _streamed(self, requests: Sequence[Request]) -> list[Any]:
+        """The outcomes of a few requests, asked by one call of `stream`."""
+        adapter: Any = self.adapter
+        found = dict(adapter.stream(iter(list(enumerate(requests)))))
+        return [found.get(i, SampleError("stream() gave no outcome for it")) for i in range(len(requests))]
+
+    def checked(self, name: str, outcome: Any, request: Request) -> Outcome:
         """An answer, or the error in its place; what is neither is an error of the adapter, which costs this request
         alone. `name` is the method that gave it."""
         if isinstance(outcome, Exception):
             error = without_frames(outcome)
             if device_lost(error):
                 raise DeviceLost(describe(error)) from error
+            if isinstance(error, OutOfBudget) and not self.cell.stream:
+                raise error
             return error
         if error := caught(_check_answer, name, outcome):
             return error

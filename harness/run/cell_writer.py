@@ -23,7 +23,9 @@ class CellWriter:
         self.seconds = 0.0
         self.items_received = 0
         self.batches_received = 0
-        """Batches that the process at work has handed over."""
+        """Batches (of a stream: events) that the process at work has handed over."""
+        self.waiting: set[int] = set()
+        """Of a stream: the items without an outcome."""
         self.suspect = -1
         """The single item that a process has died of already."""
         self.kills = 0
@@ -41,6 +43,8 @@ class CellWriter:
         """Batches still to run; what is on disk of a half-finished one is dropped, as it is run again whole."""
         missing = self.items.missing(self.store, self.job.batches)
         self.done = len(self.items) - sum(stop - start for start, stop in missing)
+        if self.job.stream:
+            self.waiting = {item for item, _ in missing}
         return tuple(missing)
 
     def received(self, event: Answered | Embedded) -> None:
@@ -49,10 +53,13 @@ class CellWriter:
         self.seconds += event.seconds
         self.items_received += len(event)
         self.batches_received += 1
+        if isinstance(event, Answered):
+            self.waiting.difference_update(event.items)
 
     def give_up(self, item: int, reason: str) -> None:
         """Record that one item killed the process."""
         self.items.keep(self.store, self.items.lost(self.key, item, reason))
+        self.waiting.discard(item)
 
     def resize(self, batch_size: int) -> None:
         """Memory allows batches of this size; a resume is to know it."""
@@ -72,7 +79,7 @@ class CellWriter:
 
     def finish(self, event: CellEnded) -> None:
         """Close the cell, all of whose batches are done."""
-        if reason := self.items.close(self.store):
+        if reason := self.items.close(self.store, in_order=not self.job.stream):
             self.store.fail("failed", reason)
             return
         shrunk = ""

@@ -38,9 +38,11 @@ from harness.run.messages import (
     Died,
     Embedded,
     Event,
+    Extent,
     Failed,
     Job,
     Loaded,
+    OutOfMoney,
     Resized,
     Timed,
 )
@@ -269,9 +271,14 @@ def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job |
         if writer.store.complete or writer.store.failed:
             continue
         left = cell.batches[writer.batches_received :]
+        if cell.stream:
+            left = tuple((item, item + 1) for item in sorted(writer.waiting))
         if not found:
             found = True
-            if not left:  # it died in the latency pass: the quality pass is whole
+            if left and cell.stream:
+                cell = _after_death_in_stream(cell, left, writer, death)
+                left = cell.batches
+            elif not left:  # it died in the latency pass: the quality pass is whole
                 writer.finish(CellEnded(cell.key, None, {}, f"no latency: {death.reason}"))
                 continue
             start, stop = left[0]
@@ -286,6 +293,24 @@ def _after_death(job: Job, writers: dict[str, CellWriter], death: Died) -> Job |
         writer.batches_received = 0
         cells.append(replace(cell, batches=left, batch_size=writer.batch_size, begun=writer.begun))
     return replace(job, cells=tuple(cells), prepare_ahead=0) if cells else None
+
+
+ASKED_ALONE = 64
+"""After a process has died over a stream so many items are asked one by one: one of those under way may have killed
+it."""
+
+
+def _after_death_in_stream(cell: CellJob, left: tuple[Extent, ...], writer: CellWriter, death: Died) -> CellJob:
+    """The cell that is left after a process died while it asked these items."""
+    item = left[0][0]
+    if len(cell.batches) - len(left) >= cell.alone:  # nobody knows which one it was
+        return replace(cell, batches=left, alone=ASKED_ALONE)
+    if death.cause == "hang" or writer.suspect == item:
+        writer.give_up(item, death.reason)
+        left = left[1:]
+    else:
+        writer.suspect = item
+    return replace(cell, batches=left, alone=ASKED_ALONE)
 
 
 def _remaining(job: Job, writers: dict[str, CellWriter]) -> Job | None:
@@ -330,6 +355,12 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
             writers[key].resize(batch_size)
         case CellEnded(key):
             writers[key].finish(event)
+        case OutOfMoney(reason):
+            progress.warn(f"{job.name} is interrupted: {reason}")
+            for cell in job.cells:
+                store = writers[cell.key].store
+                if not (store.complete or store.failed):
+                    store.fail("interrupted", reason)
         case Failed(None, reason):
             progress.warn(reason)
             for cell in job.cells:

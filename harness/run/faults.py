@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.errors import MediaError, Refused, SampleError, TransientError, UserError, alike
+from harness.errors import MediaError, OutOfBudget, Refused, SampleError, TransientError, UserError, alike
 from harness.store.secrets import masked
 
 PAUSES = (1.0, 4.0, 15.0)
@@ -114,7 +114,7 @@ class DeviceLost(BaseException):
 def describe(error: BaseException) -> str:
     """An error in one line: its message, and before it its kind unless the message was written for people."""
     text = masked(" ".join(_message(error).split()))[:500].encode(errors="replace").decode()
-    return text if isinstance(error, UserError | SampleError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError | SampleError | OutOfBudget) else f"{type(error).__name__}: {text}"
 
 
 def _message(error: BaseException) -> str:

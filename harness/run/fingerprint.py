@@ -45,7 +45,8 @@ def fingerprint(
 
     `model` has its dtype resolved; `items` is how many items the cell asks about.
     """
-    settings = {key: value for key, value in to_json(model).items() if key not in ELSEWHERE}
+    apart = {*ELSEWHERE, *model.not_in_fingerprint}
+    settings = {key: value for key, value in to_json(model).items() if key not in apart}
     found = {
         "weights": weights_digest(model),
         "model settings": digest(settings),
@@ -61,6 +62,8 @@ def fingerprint(
     }
     if job.ablate != "none":
         found["ablation"] = [job.ablate, job.seed]
+    if job.stream:  # an answer does not depend on what is asked with it
+        del found["batch size"]
     return found
 
 

@@ -92,8 +92,11 @@ class Items(ABC):
         """The event which says that one item has no outcome, as it killed the process."""
 
     @abstractmethod
-    def close(self, store: CellStore) -> str:
-        """Complete the records of a cell all of whose batches are done; returns why that cannot be, else nothing."""
+    def close(self, store: CellStore, in_order: bool = True) -> str:
+        """Complete the records of a cell all of whose batches are done; returns why that cannot be, else nothing.
+
+        `in_order` says whether outcomes came about in the order of the items; records that did not are put in it.
+        """
 
 
 class SampleItems(Items):
@@ -167,7 +170,9 @@ class SampleItems(Items):
         record.content = content_of(sample, {})
         return Answered(key, [record], 0.0)
 
-    def close(self, store: CellStore) -> str:
+    def close(self, store: CellStore, in_order: bool = True) -> str:
+        if not in_order:
+            store.put_in_order([sample.id for sample in self.dataset])
         return ""
 
 
@@ -260,7 +265,7 @@ class GalleryItems(Items):
         rows = np.zeros((1, 0), np.float32)
         return Embedded(cell=key, side=self._side(item), ids=[name], rows=rows, errors={name: reason}, seconds=0.0)
 
-    def close(self, store: CellStore) -> str:
+    def close(self, store: CellStore, in_order: bool = True) -> str:
         """Rank every query against the gallery, if all of its vectors are there."""
         images, texts = store.vectors("image"), store.vectors("text")
         if (len(images[0]), len(texts[0])) != self.sides:

@@ -44,6 +44,10 @@ class CellJob:
     """The most requests in one call of the adapter; less than a batch once memory has run out."""
     begun: bool = False
     """Whether items of it have been asked before, in another process."""
+    stream: bool = False
+    """Whether the adapter streams: then batches mean nothing but which items are asked."""
+    alone: int = 0
+    """So many of the first items are asked each by itself, as a process died while it was asking some of them."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,15 @@ class CellStarted:
 
 @dataclass(frozen=True)
 class Answered:
-    """Records of one batch, in order, errors included."""
+    """Records of one batch, in order, errors included; or of a stream those that came together."""
 
     cell: str
     records: list[Record]
     seconds: float
     reads: list[Read] = field(default_factory=list)
     """The media that were opened for these items, as they were then."""
+    items: tuple[int, ...] = ()
+    """Of a stream: which items these are. Batches come in the order in which they were asked for."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -150,6 +156,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class OutOfMoney:
+    """No more requests of this model can be paid for: what is left of the job waits for a resume."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Died:
     """The process that ran the job is of no more use: it ended without a word (told by the engine), hung and was ended,
     or lost its device (told by the worker)."""
@@ -159,4 +172,4 @@ class Died:
     """kill: by SIGKILL, which is how a kernel ends what takes too much memory."""
 
 
-Event = Loaded | CellStarted | Answered | Embedded | Resized | CellEnded | Timed | Failed | Died
+Event = Loaded | CellStarted | Answered | Embedded | Resized | CellEnded | Timed | Failed | OutOfMoney | Died

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness import data
-from harness.adapter import Adapter, routes_of
+from harness.adapter import Adapter, routes_of, streams
 from harness.checkpoint import is_here
 from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
 from harness.data.ablation import ablated, applies, modality
@@ -263,17 +263,19 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
         return Cell(key, group, info, reason=reason)
     prompt = plan.run.prompts[spec.prompt]
     items = items_of(task, plan.asked(group, route), route, prompt)
-    job = _cell_job(plan, spec, key, group, route, items)
-    info |= {"route": route, "batch_size": job.batch_size, "items": len(items)}
+    job = _cell_job(plan, spec, key, group, route, items, streams(adapter, route))
+    info |= {"route": route, "batch_size": None if job.stream else job.batch_size, "items": len(items)}
     if route == "generate":
         info["max_new_tokens"] = job.task.max_new_tokens
     info["fingerprint"] = fingerprint(spec, adapter, prompt, job, len(items), plan.run.data_dir)
     return Cell(key, group, info, job, items=len(items))
 
 
-def _cell_job(plan: Plan, spec: ModelSpec, key: str, group: CellGroup, route: Route, items: Items) -> CellJob:
-    """What the worker will be told of a cell: which samples, and in which batches."""
-    batch_size = spec.batch_size or plan.run.batch_size or auto_batch_size(plan.device, route)
+def _cell_job(
+    plan: Plan, spec: ModelSpec, key: str, group: CellGroup, route: Route, items: Items, stream: bool
+) -> CellJob:
+    """What the worker will be told of a cell: which samples, and in which batches. A stream's items stand alone."""
+    batch_size = 1 if stream else spec.batch_size or plan.run.batch_size or auto_batch_size(plan.device, route)
     task = plan.run.tasks[group.task]
     return CellJob(
         key=key,
@@ -287,6 +289,7 @@ def _cell_job(plan: Plan, spec: ModelSpec, key: str, group: CellGroup, route: Ro
         indices=plan.asked(group, route).source_indices,
         batches=tuple(batch_plan(items.sides, batch_size)),
         batch_size=batch_size,
+        stream=stream,
     )
 
 

@@ -19,20 +19,39 @@ from harness.clock import Clock
 from harness.config.specs import to_json
 from harness.data.ablation import ablated
 from harness.dataset import Dataset
-from harness.errors import counted
+from harness.errors import OutOfBudget, counted
 from harness.measure import latency, machine
+from harness.run import streams
 from harness.run.cell_runner import LONGEST, CellRunner
 from harness.run.faults import PAUSES, DeviceLost, describe, may_pass, no_exit
-from harness.run.messages import CellEnded, CellJob, CellStarted, Died, Event, Failed, Job, Loaded, Resized, Timed
+from harness.run.messages import (
+    CellEnded,
+    CellJob,
+    CellStarted,
+    Died,
+    Event,
+    Failed,
+    Job,
+    Loaded,
+    OutOfMoney,
+    Resized,
+    Timed,
+)
 from harness.store import secrets
 from harness.targets import load_class
 from harness.task import Task, make_task
 
 
-def run(job: Job, stopping: Callable[[], bool] = lambda: False, adapter: Adapter | None = None) -> Iterator[Event]:
+def run(
+    job: Job,
+    stopping: Callable[[], bool] = lambda: False,
+    adapter: Adapter | None = None,
+    paused: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
     """Run the job; ends early, between two batches, once `stopping()` is true.
 
-    `adapter` is an object to ask in place of one that is made of the job's settings.
+    `adapter` is an object to ask in place of one that is made of the job's settings. While `paused()` is true a stream
+    asks nothing more.
     """
     secrets.name_variables(to_json(job.model))
     clock = Clock()
@@ -53,10 +72,13 @@ def run(job: Job, stopping: Callable[[], bool] = lambda: False, adapter: Adapter
             if job.timing:
                 yield from _time_cell(adapter, clock, job, cell, stopping, cold)
             else:
-                yield from _run_cell(adapter, clock, job, cell, stopping)
+                yield from _run_cell(adapter, clock, job, cell, stopping, paused)
         except DeviceLost as error:
             yield Died(str(error))
             return
+        except OutOfBudget as error:
+            yield OutOfMoney(describe(error))
+            break
         except Exception as error:
             yield Failed(cell.key, describe(error))
     try:
@@ -105,12 +127,20 @@ def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> CellRunn
     return CellRunner(adapter, clock, job=job, cell=cell, task=task, dataset=dataset)
 
 
-def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool]) -> Iterator[Event]:
+def _run_cell(
+    adapter: Adapter,
+    clock: Clock,
+    job: Job,
+    cell: CellJob,
+    stopping: Callable[[], bool],
+    paused: Callable[[], bool],
+) -> Iterator[Event]:
     runner = _runner(adapter, clock, job, cell)
-    done, asked, size = 0, 0, cell.batch_size
+    asked, size = 0, cell.batch_size
+    total = sum(stop - start for start, stop in cell.batches)
+    batches = streams.answers(runner, stopping, paused) if cell.stream else runner.batches(cell.batches, stopping)
     with media.remembered() if runner.shares_media else nullcontext():
-        for batch, outcomes, seconds in runner.batches(cell.batches, stopping):
-            done += 1
+        for batch, outcomes, seconds in batches:
             if runner.size.kept != size:
                 size = runner.size.kept
                 yield Resized(cell.key, size)
@@ -118,11 +148,11 @@ def _run_cell(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping:
             asked += len(event)
             yield event
     if runner.first.hopeless:
-        rest = "; the rest was not asked" if asked < sum(stop - start for start, stop in cell.batches) else ""
+        rest = "; the rest was not asked" if asked < total else ""
         count, error = runner.first.count, runner.first.error
         yield Failed(cell.key, f"{count} of {count} failed: {error}{rest}", again=True)
         return
-    if done < len(cell.batches):
+    if asked < total:
         return
     figures: dict[str, Any] = {}
     if job.latency.mode == "quick":

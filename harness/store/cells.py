@@ -226,6 +226,13 @@ class CellStore:
                         left.remove(name)
                         file.write(line)
 
+    def put_in_order(self, ids: Sequence[str]) -> None:
+        """Rewrite records.jsonl with its records in the order of these ids."""
+        self.close()
+        lines = dict(self._whole_lines())
+        with replacing(self.records_path) as file:
+            file.writelines(lines[name] for name in ids if name in lines)
+
     def append_media(self, reads: Iterable[Read]) -> None:
         """Note in media.jsonl what the media were when they were opened. It comes before the answers about them."""
         entries = [{"media": r.key, "sha256": r.sha256, "size": r.size, "time": r.time} for r in reads]

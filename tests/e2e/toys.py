@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from harness.adapter import Adapter
 from harness.clock import Clock
-from harness.errors import SampleError, TransientError
+from harness.errors import Refused, SampleError, TransientError
 from harness.records import Answer, Media, Request, Route
 
 
@@ -176,6 +177,45 @@ class ToyGenerator(Toy):
         if self.fault == "nothing":
             return None  # pyright: ignore[reportReturnType]
         return answers[:-1] if self.fault == "short" else answers
+
+
+class ToyStreamer(Toy):
+    """Answers as a ToyGenerator does, but by `stream`: four requests at a time, out of order, each after `delay`. A
+    line of `notes/calls` is a call of its server, which may be busy at `every seventh`: the adapter waits and repeats."""
+
+    concurrency = 4
+    calls = 0
+    calling = threading.Lock()
+
+    def stream(self, requests: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Answer | Exception]]:
+        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            waiting: dict[Future[Answer | Exception], int] = {}
+            for index, request in requests:
+                waiting[pool.submit(self._ask, request)] = index
+                if len(waiting) == self.concurrency:
+                    for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                        yield waiting.pop(done), done.result()
+            for done, index in waiting.items():
+                yield index, done.result()
+
+    def _ask(self, request: Request) -> Answer | Exception:
+        while True:
+            with self.calling, (self.notes / "calls").open("a") as file:
+                file.write(f"{request.text.splitlines()[0]}\n")
+                self.calls += 1
+                busy = self.fault == "every seventh" and not self.calls % 7
+            if not busy:
+                break
+            time.sleep(0.01)
+        try:
+            self._wait([request])
+        except SampleError as error:
+            return error
+        if self.fault == "refuse" and self.trigger in request.text:
+            return Refused("the filter stopped it")
+        return Answer("yes" if "Is" in request.text else "two", 5, 1, served_by="toy-1")
 
 
 class ToyLooker(Toy):

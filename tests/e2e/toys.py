@@ -181,7 +181,7 @@ class ToyGenerator(Toy):
 
 class ToyStreamer(Toy):
     """Answers as a ToyGenerator does, but by `stream`: four requests at a time, out of order, each after `delay`. A
-    line of `notes/calls` is a call of its server, which may be busy at `every seventh`: the adapter waits and repeats."""
+    line of `notes/calls` is a call of its server, busy at `every seventh` where it is told so: it waits and repeats."""
 
     concurrency = 4
     calls = 0

@@ -14,8 +14,10 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 from harness import data
@@ -24,6 +26,7 @@ from harness.config.specs import DatasetSpec, ModelSpec, PromptSpec, TaskSpec, t
 from harness.data import hub
 from harness.errors import UserError, counted
 from harness.run.messages import CellJob
+from harness.store.files import cache_folder, read_json, replacing
 from harness.targets import find_module
 
 FOLLOWED = ("harness.adapters", "harness.tasks", "harness.pocket")
@@ -83,7 +86,36 @@ def _file_digest(path: Path) -> str:
 
 @cache
 def _digest_of(path: Path, size: int, time: int) -> str:
-    """The sha256 of a file that has this size and was changed at this time, read once by a process."""
+    """The sha256 of a file that has this size and was changed at this time.
+
+    A process reads it once. Of a large file the digest is kept in the folder for caches, with all that the system says
+    of the file: 16 GB of weights take ten seconds to read, in every run.
+    """
+    if size < LARGE:
+        return _read_digest(path)
+    found = path.stat()
+    state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    note = cache_folder() / "digests" / f"{digest(str(path.resolve()))}.json"
+    with suppress(UserError, OSError):
+        known = read_json(note, {"state": list, "sha256": str})
+        if known["state"] == state:
+            return known["sha256"]
+    sha256 = _read_digest(path)
+    if time_ns() - max(state[1:3]) > SETTLED_NS:
+        with suppress(OSError):  # a cache that cannot be written is done without
+            note.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(note, shared=True) as file:
+                file.write(json.dumps({"state": state, "sha256": sha256}).encode())
+    return sha256
+
+
+LARGE = 2**24
+"""The bytes from which on a file's digest is worth to be kept: 16 MiB, some 20 ms of reading."""
+SETTLED_NS = 2 * 10**9
+"""A file that was changed less than two seconds ago may be changed again within the same tick of the system's clock."""
+
+
+def _read_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -154,3 +154,61 @@ def test_a_folder_with_more_than_a_model_in_it_is_refused_with_advice(tmp_path, 
         (tmp_path / name).write_text("x")
     with pytest.raises(UserError, match=rf"{said}.*leave checkpoint out"):
         weights_digest(ModelSpec(_target_="mine.Model", checkpoint=str(tmp_path)))
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A folder with a large file of weights, changed an hour ago; and `read`, the files that are read to the end."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fingerprint, "LARGE", 1_000)
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", -1)
+    fingerprint._digest_of.cache_clear()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.safetensors").write_bytes(b"a" * 2_000)
+    read: list[str] = []
+    whole = fingerprint._read_digest
+    monkeypatch.setattr(fingerprint, "_read_digest", lambda path: (read.append(path.name), whole(path))[1])
+    return tmp_path / "weights", read
+
+
+def digested(folder: Path) -> str:
+    """The digest as another process would find it."""
+    fingerprint._digest_of.cache_clear()
+    return weights_digest(ModelSpec("harness.adapters.open_clip.OpenClip", "domestic", checkpoint=str(folder)))
+
+
+def test_a_large_file_is_read_once_and_by_no_later_process(weights):
+    folder, read = weights
+    assert digested(folder) == digested(folder)
+    assert read == ["model.safetensors"]
+
+
+def test_a_file_of_equal_size_and_time_that_has_other_content_is_read_again(weights):
+    folder, read = weights
+    before, file = digested(folder), folder / "model.safetensors"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(b"b" * 2_000)
+    os.utime(file, ns=times)
+    assert digested(folder) != before
+    assert len(read) == 2
+
+
+def test_a_file_that_has_just_been_changed_may_change_again_and_is_not_kept(weights, monkeypatch):
+    monkeypatch.setattr(fingerprint, "SETTLED_NS", 2 * 10**9)
+    folder, read = weights
+    assert digested(folder) == digested(folder)
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"state": 3, "sha256": "x"}', "folder"])
+def test_a_cache_that_is_damaged_or_cannot_be_written_is_done_without(weights, note, tmp_path):
+    folder, read = weights
+    before = digested(folder)
+    (kept,) = (tmp_path / "cache" / "digests").iterdir()
+    if note == "folder":
+        kept.unlink()
+        kept.mkdir()
+    else:
+        kept.write_text(note)
+    assert digested(folder) == before
+    assert len(read) == 2

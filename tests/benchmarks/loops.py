@@ -10,8 +10,8 @@ ViT-B/32 and a Qwen2.5-VL of 38 M parameters; answers and metrics of both sides 
 
 Two ratios harness / loop: of the inner loop (model loaded to last answer, all processes) and of the whole run. Limits:
 1.03 and 1.10. `overhead` prints what the harness costs a sample with an adapter that does nothing: limit 0.3 ms.
-`small` is a first try, in which start-up counts: 64 samples in batches of 8, in bfloat16 on both sides; of each workload
-the median ratio of the whole run, with its interval. Limit 1.05.
+`small` is a first try, in which start-up counts: 64 samples in batches of 8, in bfloat16 on both sides; of each
+workload the median ratio of the whole run, with its interval. Limit 1.05.
 """
 
 from __future__ import annotations

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from typing import TYPE_CHECKING
 
 from harness.report.strings import Strings
+
+if TYPE_CHECKING:
+    from matplotlib.font_manager import FontEntry
 
 _USUAL = (
     "Noto Sans CJK",
@@ -40,15 +45,31 @@ def families(texts: Iterable[str], strings: Strings) -> tuple[list[str], Strings
 
 @cache
 def having(characters: frozenset[str]) -> str | None:
-    """The first installed family, upright and neither light nor bold, that has all these characters; None without one.
+    """The first installed family, upright and neither light nor bold, that has all these characters, or None."""
+    from matplotlib import font_manager
+
+    known = list(font_manager.fontManager.ttflist)
+    if (found := _first(known, characters)) is not None:
+        return found
+    # matplotlib keeps its list of fonts between runs: one that was installed since, as we may have advised, is missing.
+    paths = {font.fname for font in known}
+    for path in font_manager.findSystemFonts():
+        if path not in paths:
+            with suppress(OSError, RuntimeError):
+                font_manager.fontManager.addfont(path)
+    return _first(font_manager.fontManager.ttflist[len(known) :], characters)
+
+
+def _first(candidates: Iterable[FontEntry], characters: frozenset[str]) -> str | None:
+    """The first of these fonts that has all the characters.
 
     The font that newer versions of matplotlib bring as a last resort is passed over: it has a box for every character.
     """
-    from matplotlib import font_manager, ft2font
+    from matplotlib import ft2font
 
     fonts = [
         font
-        for font in font_manager.fontManager.ttflist
+        for font in candidates
         if font.style == "normal"
         and font.weight in (400, 500, "normal", "regular", "medium")
         and "Last Resort" not in font.name

@@ -110,7 +110,17 @@ def test_the_font_of_boxes_that_matplotlib_brings_is_no_chinese_font(monkeypatch
 
     own = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(get_data_path())]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
     assert fonts.having.__wrapped__(frozenset("延迟")) is None
+
+
+def test_a_font_that_was_installed_after_matplotlib_made_its_list_is_found(monkeypatch):
+    from matplotlib import font_manager
+
+    new = font_manager.findfont("DejaVu Sans")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [new])
+    assert fonts.having.__wrapped__(frozenset("é")) == "DejaVu Sans"
 
 
 def test_a_task_without_latency_has_no_latency_chart(demo):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,20 +92,34 @@ def _draw(cell: Cell) -> dict[str, Record]:
     path = cell.folder / "records.jsonl" if cell.folder else None
     if path is None or not path.is_file():
         return {}
-    first = heapq.nsmallest(EXAMPLES, _records(path), key=lambda record: example_order(record.cluster, record.id))
-    return {record.id: record for record in first}
+    first = heapq.nsmallest(EXAMPLES, _lines(path))
+    records = [_record(path, number, line) for _, number, line in first]
+    return {record.id: record for record in records}
 
 
-def _records(path: Path) -> Iterator[Record]:
+_BEGINNING = re.compile(r'{"id": "([^"\\]*)", "cluster": "([^"\\]*)"')
+"""How a line begins, as we write it: what orders the lines is found without parsing all of them."""
+
+
+def _lines(path: Path) -> Iterator[tuple[tuple[int, int, str], int, str]]:
+    """Each line with its place in `example_order` and its number."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.endswith("\n"):
                 return
-            try:
-                yield Record.from_json(json.loads(line))
-            except (ValueError, TypeError, AttributeError) as error:
-                message = f"{path}, line {number}, is not a record: {error}. Restore it or run again."
-                raise UserError(message) from None
+            if found := _BEGINNING.match(line):
+                yield example_order(found[2], found[1]), number, line
+            else:
+                record = _record(path, number, line)
+                yield example_order(record.cluster, record.id), number, line
+
+
+def _record(path: Path, number: int, line: str) -> Record:
+    """The record in a line; raises UserError where it holds none."""
+    try:
+        return Record.from_json(json.loads(line))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}, line {number}, is not a record: {error}. Restore it or run again.") from None
 
 
 def _example(id_: str, drawn: dict[str, dict[str, Record]], group: Group) -> Example:

@@ -38,7 +38,7 @@ def is_here(checkpoint: str) -> bool:
     if folder.is_absolute() or folder.exists():
         return folder.exists()
     snapshots = hub_cache() / ("models--" + checkpoint.replace("/", "--")) / "snapshots"
-    return any(snapshots.glob("*/*")) if snapshots.is_dir() else False
+    return any(snapshots.rglob("*.safetensors")) if snapshots.is_dir() else False  # else a fetch was interrupted
 
 
 def weights_folder(checkpoint: str, revision: str | None = None) -> Path:

@@ -1,19 +1,25 @@
 """`harness fetch`: the one command that downloads. Runs never do, so nothing is downloaded by surprise.
 
-Models come as hub snapshots without files that could hold code to be unpickled; data sets come whole. A
-token for gated repositories is read from the environment (HF_TOKEN) by the hub's own library.
+Models come as hub snapshots without files that could hold code to be unpickled; a repository that has its weights as
+pickles alone is converted once, to safetensors. Data sets come whole. How much there is to download is said first. A
+token for gated repositories is read from the environment (HF_TOKEN), and another hub's address (HF_ENDPOINT), by the
+hub's own library, which also goes on with a download that was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.places import add_config_dir
-from harness.errors import UserError
+from harness.errors import UserError, counted
 
 if TYPE_CHECKING:
+    from huggingface_hub.file_download import DryRunFileInfo
+
     from harness.config.specs import DatasetSpec, ModelSpec, RunSpec
 
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.onnx", "*.ot", "original/*")
@@ -43,9 +49,9 @@ def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]
     """Bring the hub models and data sets of `run` here; returns how many failed, each said with its reason."""
     wanted: list[tuple[str, Callable[[], str]]] = []
     if models:
-        wanted += [(f"model {name}", lambda spec=spec: _model(spec)) for name, spec in run.models.items()]
+        wanted += [(f"model {name}", lambda spec=spec: _model(spec, say)) for name, spec in run.models.items()]
     if datasets:
-        wanted += [(f"data set {name}", lambda spec=spec: _dataset(spec)) for name, spec in run.datasets.items()]
+        wanted += [(f"data set {name}", lambda spec=spec: _dataset(spec, say)) for name, spec in run.datasets.items()]
     failed = 0
     for name, bring in wanted:
         try:
@@ -57,7 +63,7 @@ def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]
     return failed
 
 
-def _model(spec: ModelSpec) -> str:
+def _model(spec: ModelSpec, say: Callable[[str], None]) -> str:
     """Where a model's weights are now."""
     from harness.checkpoint import folder_of
 
@@ -67,17 +73,66 @@ def _model(spec: ModelSpec) -> str:
         return f"is here: {spec.checkpoint}"
     if spec.checkpoint.count("/") != 1 or spec.checkpoint.startswith((".", "/", "~")):
         raise UserError(f"'{spec.checkpoint}' is neither a hub id ('owner/name') nor a folder that is here.")
-    from huggingface_hub import snapshot_download
+    from harness.cli import weights
 
-    return snapshot_download(spec.checkpoint, revision=spec.revision, ignore_patterns=list(UNSAFE))
+    files = _files(spec.checkpoint, spec.revision)
+    names = [file.filename for file in files]
+    unread = list(UNSAFE)
+    if pickled := not any(fnmatch(name, "*.safetensors") for name in names):  # of its pickles then, the weights alone
+        unread.remove("*.bin")
+        unread += [
+            name for name in names if name.endswith(".bin") and ("/" in name or not fnmatch(name, weights.PICKLES))
+        ]
+    folder = _bring(spec.checkpoint, spec.revision, files, say, unread=unread)
+    if pickled and weights.convert(folder):
+        say(f"  {spec.checkpoint} has its weights as pickles alone: they are safetensors now")
+    if not any(folder.rglob("*.safetensors")):
+        held = ", ".join(names[:6]) or "nothing"
+        raise UserError(f"{spec.checkpoint} has no weights in a form that is read here (safetensors). It holds {held}.")
+    return str(folder)
 
 
-def _dataset(spec: DatasetSpec) -> str:
+def _dataset(spec: DatasetSpec, say: Callable[[str], None]) -> str:
     """Where a data set's rows are now."""
     if spec.source == "pocket":
         return "is generated when it is needed"
     if spec.source != "hub":
         return f"is not on a hub: put {spec.path} below data_dir; {spec.homepage}".rstrip("; ")
-    from harness.data import hub
+    files = _files(spec.path, spec.revision, kind="dataset")
+    return str(_bring(spec.path, spec.revision, files, say, kind="dataset"))
 
-    return str(hub.fetch(spec))
+
+def _files(repository: str, revision: str | None, kind: str | None = None) -> list[DryRunFileInfo]:
+    """The files of a repository, with their sizes and whether they are here."""
+    from huggingface_hub import snapshot_download
+
+    found = snapshot_download(repository, repo_type=kind, revision=revision, dry_run=True)
+    assert isinstance(found, list)
+    return found
+
+
+def _bring(
+    repository: str,
+    revision: str | None,
+    files: Sequence[DryRunFileInfo],
+    say: Callable[[str], None],
+    kind: str | None = None,
+    unread: Sequence[str] = (),
+) -> Path:
+    """Download what is missing of a repository's files, but for the patterns `unread`; says before how much that is."""
+    from huggingface_hub import snapshot_download
+
+    read = [file for file in files if not any(fnmatch(file.filename, pattern) for pattern in unread)]
+    missing = [file.file_size or 0 for file in read if file.will_download]
+    if missing:
+        say(f"  {repository}: {counted(len(missing), 'file')} of {_readable(sum(missing))} to download")
+    return Path(snapshot_download(repository, repo_type=kind, revision=revision, ignore_patterns=list(unread)))
+
+
+def _readable(size: float) -> str:
+    """A number of bytes in the unit that people use: 12 kB, 3.4 GB."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

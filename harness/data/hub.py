@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from harness.config.specs import DatasetSpec
 
 
-def fetch(spec: DatasetSpec) -> Path:
-    """Download the repository at its revision; returns its folder in the cache. Raises what huggingface_hub raises."""
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(spec.path, repo_type="dataset", revision=spec.revision))
-
-
 def data_folder(name: str, spec: DatasetSpec) -> Path:
     """The folder with the data: `spec.path` itself, or where it was fetched to. Raises UserError for neither."""
     folder = Path(spec.path).expanduser()

@@ -72,8 +72,10 @@ class TransformersAdapter(Adapter):
         bars = transformers.utils.logging.is_progress_bar_enabled()
         transformers.utils.logging.disable_progress_bar()
         try:
+            model_class = self.model_class(folder, arguments)
+            self._look_at(model_class, folder, arguments)
             processor = transformers.AutoProcessor.from_pretrained(folder, **arguments, **self.spec.processor)
-            model, info = self.model_class(folder, arguments).from_pretrained(
+            model, info = model_class.from_pretrained(
                 folder,
                 dtype=self.dtype,
                 attn_implementation=self.spec.attention,
@@ -100,6 +102,29 @@ class TransformersAdapter(Adapter):
         import transformers
 
         return getattr(transformers, self.auto_class)
+
+    def _look_at(self, model_class: Any, folder: Path, arguments: Mapping[str, Any]) -> None:
+        """Raise ValueError for a config of a model that the family cannot ask, before anything of its size is built."""
+        import transformers
+
+        if self.spec.trust_remote_code:  # the repository's own code says what is built
+            return
+        config = transformers.AutoConfig.from_pretrained(folder, **arguments)
+        kind = config.model_type
+        mapping = getattr(model_class, "_model_mapping", None)
+        if mapping is None:  # one architecture, or a part of a larger model
+            wanted = model_class.config_class.model_type
+            if not wanted.startswith(kind):
+                raise ValueError(f"it holds a model of type '{kind}', not '{wanted}'.")
+            built = model_class
+        elif type(config) not in mapping:
+            raise ValueError(f"it holds a model of type '{kind}', and {self.auto_class} builds none of these.")
+        else:
+            built = mapping[type(config)]
+        self.check(built[0] if isinstance(built, tuple) else built)
+
+    def check(self, built: type) -> None:
+        """Raise ValueError for a model that lacks what the family needs; `built` is its class."""
 
     def to_host(self, tensors: Mapping[str, Any]) -> Tensors:
         """The tensors, floating ones in the model's dtype, in pinned memory where the device is a GPU; what is None is

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
 from harness.records import Modality
 
 from ..dual import DualEncoder
@@ -23,10 +22,6 @@ class TransformersDual(DualEncoder, TransformersAdapter):
 
     def load(self, device: str, clock: Clock) -> None:
         super().load(device, clock)
-        for kind in self.encodes:
-            if not hasattr(self.model, f"get_{kind}_features"):
-                name = type(self.model).__name__
-                raise UserError(f"{self.spec.checkpoint} holds a {name}, which has no embedding of {kind} of its own.")
         # CLAP has a scale for each direction; the one that classifies a sound by texts is the audio's.
         scale = getattr(self.model, "logit_scale", None)
         self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).detach().exp())
@@ -34,6 +29,11 @@ class TransformersDual(DualEncoder, TransformersAdapter):
         self.context = context_length(self.processor.tokenizer, self.model)
         # SigLIP was trained on texts padded to full length and reads its last position, whatever stands there.
         self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else True
+
+    def check(self, built: type) -> None:
+        for kind in self.encodes:
+            if not hasattr(built, f"get_{kind}_features"):
+                raise ValueError(f"it holds a {built.__name__}, which has no embedding of {kind} of its own.")
 
     def host_inputs(self, kind: Modality, parts: Sequence[Any]) -> Tensors:
         if kind == "text":

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import tiny_chat
 import tiny_dual
+from safetensors.torch import save
 
 from harness.adapters.open_clip import OpenClip, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
 from harness.adapters.transformers.chat import ChatModel
-from harness.adapters.transformers.dual import TransformersDual
+from harness.adapters.transformers.dual import Clap, TransformersDual
+from harness.adapters.transformers.labels import LabelAnswers
 from harness.adapters.transformers.prompted import Git
 from harness.clock import Clock
 from harness.errors import UserError
@@ -128,10 +130,28 @@ def test_a_chat_model_without_a_template_is_refused(chat_folder, tmp_path):
 def test_a_checkpoint_of_another_family_is_an_error(clip_folder, chat_folder):
     with pytest.raises(UserError, match="does not load as a Git: it holds a CLIPModel, which does not generate text"):
         load(Git, clip_folder)
-    with pytest.raises(UserError, match="does not load as a ChatModel"):
+    with pytest.raises(UserError, match="a model of type 'clip', and AutoModelForImageTextToText builds none of these"):
         load(ChatModel, clip_folder)
     with pytest.raises(UserError, match="holds a SmolVLMModel, which has no embedding of text"):
         load(TransformersDual, chat_folder)
+
+
+@pytest.mark.parametrize("adapter", [TransformersDual, ChatModel, Clap, LabelAnswers])
+def test_a_config_of_a_foreign_model_is_refused_before_anything_of_its_size_is_built(adapter, tmp_path, monkeypatch):
+    """A text model of 7 B parameters, of which the folder has the config and not the weights."""
+    import torch
+
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(save({"a": torch.ones(1)}, {"format": "pt"}))
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", lambda *_, **__: pytest.fail("it is built"))
+    with pytest.raises(UserError, match=r"'llama'|LlamaModel"):
+        load(adapter, tmp_path)
 
 
 def test_git_is_refused_where_the_library_decodes_it_wrongly(chat_folder, monkeypatch):

@@ -27,8 +27,13 @@ class TransformersDual(DualEncoder, TransformersAdapter):
         self.logit_scale = float((self.model.logit_scale_a if scale is None else scale).detach().exp())
         self.marks = marks_of(self.processor.tokenizer)
         self.context = context_length(self.processor.tokenizer, self.model)
-        # SigLIP was trained on texts padded to full length and reads its last position, whatever stands there.
-        self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else True
+        # SigLIP was trained on texts padded on the right to full length, and reads the last position, whatever stands
+        # there; SigLIP 2 on texts in small letters. Not every tokenizer that comes with a checkpoint does so by itself.
+        kind = self.model.config.model_type
+        self.padding = "max_length" if kind.startswith("siglip") else True
+        if kind.startswith("siglip"):
+            self.processor.tokenizer.padding_side = "right"
+        self.small_letters = kind.startswith("siglip2")
 
     def check(self, built: type) -> None:
         for kind in self.encodes:
@@ -39,7 +44,11 @@ class TransformersDual(DualEncoder, TransformersAdapter):
         if kind == "text":
             return self.to_host(
                 self.processor.tokenizer(
-                    list(parts), padding=self.padding, truncation=True, max_length=self.context, return_tensors="pt"
+                    self._written(parts),
+                    padding=self.padding,
+                    truncation=True,
+                    max_length=self.context,
+                    return_tensors="pt",
                 )
             )
         from harness.media import in_parallel, open_image
@@ -48,7 +57,12 @@ class TransformersDual(DualEncoder, TransformersAdapter):
         return self.to_host(self.processor.image_processor(images=images, return_tensors="pt"))
 
     def longer_than_context(self, texts: Sequence[str], inputs: Tensors) -> list[bool]:
-        return longer_texts(self.processor.tokenizer, texts, inputs["input_ids"], self.context, self.padding)
+        shown = self._written(texts)
+        return longer_texts(self.processor.tokenizer, shown, inputs["input_ids"], self.context, self.padding)
+
+    def _written(self, texts: Sequence[str]) -> list[str]:
+        """The texts as the model was trained on them."""
+        return [text.lower() for text in texts] if self.small_letters else list(texts)
 
     def features(self, kind: Modality, inputs: Tensors) -> torch.Tensor:
         encode = getattr(self.model, f"get_{kind}_features")

@@ -14,7 +14,7 @@ from harness.adapters.open_clip import OpenClipCoCa, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
 from harness.adapters.transformers.chat import ChatModel, QwenOmni
 from harness.adapters.transformers.decoding import count_tokens, finishes
-from harness.adapters.transformers.dual import Clap
+from harness.adapters.transformers.dual import Clap, TransformersDual
 from harness.adapters.transformers.labels import UNKNOWN, LabelAnswers
 from harness.adapters.transformers.prompted import Blip, Git
 from harness.clock import Clock, HostTimer
@@ -50,6 +50,23 @@ def picture(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] 
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, "PNG")
     return Media("image", f"{colour} {size}", file.getvalue())
+
+
+@pytest.mark.parametrize("build", [tiny_dual.siglip, tiny_dual.siglip2])
+def test_texts_of_siglip_are_padded_on_the_right_whatever_side_the_tokenizer_names(
+    tmp_path_factory, build, monkeypatch
+):
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.padding_side", "left")
+    adapter = loaded(tmp_path_factory, build, TransformersDual)
+    ids = adapter.host_inputs("text", ["a Red Car"])["input_ids"][0].tolist()
+    assert len(ids) == 64
+    assert ids[-1] == adapter.processor.tokenizer.pad_token_id != ids[0]
+
+
+def test_texts_of_siglip_2_are_written_in_small_letters(tmp_path_factory):
+    adapter = loaded(tmp_path_factory, tiny_dual.siglip2, TransformersDual)
+    large, small = (adapter.host_inputs("text", [text])["input_ids"].tolist() for text in ("A Red CAR", "a red car"))
+    assert large == small
 
 
 def test_parts_reach_the_model_in_their_order(chat):

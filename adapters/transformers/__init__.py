@@ -13,6 +13,9 @@ class TransformersSpec(ModelSpec):
     """Settings of a model of any family that transformers loads."""
 
     checkpoint: str = MISSING
+    auto_class: str = ""
+    """The class of transformers that loads it, such as Qwen2_5OmniThinkerForConditionalGeneration, where it is not the
+    one that its family uses."""
     attention: str = "sdpa"
     """The attn_implementation of transformers: "sdpa", or "eager" for a family that has no other."""
     compile: bool = False

@@ -41,7 +41,7 @@ class TransformersAdapter(Adapter):
         "transformers.generation.utils",
     )
     auto_class = "AutoModel"
-    """The class of transformers that picks the architecture."""
+    """The class of transformers that picks the architecture, unless the spec names one."""
     processor: Any
     model: Any
     device: torch.device
@@ -101,7 +101,11 @@ class TransformersAdapter(Adapter):
         """The class whose `from_pretrained` builds the model."""
         import transformers
 
-        return getattr(transformers, self.auto_class)
+        name = self.spec.auto_class or self.auto_class
+        found = getattr(transformers, name, None)
+        if not hasattr(found, "from_pretrained"):
+            raise ValueError(f"transformers {transformers.__version__} has no model class '{name}' (auto_class).")
+        return found
 
     def _look_at(self, model_class: Any, folder: Path, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError for a config of a model that the family cannot ask, before anything of its size is built."""
@@ -118,7 +122,7 @@ class TransformersAdapter(Adapter):
                 raise ValueError(f"it holds a model of type '{kind}', not '{wanted}'.")
             built = model_class
         elif type(config) not in mapping:
-            raise ValueError(f"it holds a model of type '{kind}', and {self.auto_class} builds none of these.")
+            raise ValueError(f"it holds a model of type '{kind}', and {model_class.__name__} builds none of these.")
         else:
             built = mapping[type(config)]
         self.check(built[0] if isinstance(built, tuple) else built)

@@ -57,8 +57,15 @@ class ChatModel(TransformersAdapter):
         self.auto_class = "AutoModelForMultimodalLM" if "audio" in spec.modalities else "AutoModelForImageTextToText"
 
     def load(self, device: str, clock: Clock) -> None:
+        from transformers import PreTrainedTokenizerBase
+
         super().load(device, clock)
-        if not getattr(self.processor, "chat_template", None):
+        # The template may stand in the tokenizer alone, or in code of the tokenizer's own (Voxtral's).
+        tokenizer = self.processor.tokenizer
+        template = getattr(self.processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
+        if template:
+            self.processor.chat_template = template
+        elif type(tokenizer).apply_chat_template is PreTrainedTokenizerBase.apply_chat_template:
             raise UserError(
                 f"{self.spec.checkpoint} has no chat template, so it cannot be asked as a chat model. "
                 "Instruction-tuned variants have one; a model that takes a bare prompt is served by _target_ "
@@ -126,14 +133,6 @@ class ChatModel(TransformersAdapter):
         """The mean log-likelihood of each choice's tokens as the answer's beginning: n arrays, float32 [choices]."""
         tensors = self.to_device(inputs.tensors)
         return choice_likelihoods(self.model, tensors, inputs.choices, self.clock)
-
-
-class QwenOmni(ChatModel):
-    """Qwen2.5-Omni, which sees and hears. Its thinker, which writes, is loaded; its talker, which speaks, is not."""
-
-    def __init__(self, spec: TransformersSpec, template: Mapping[str, Any] | None = None) -> None:
-        super().__init__(spec, template)
-        self.auto_class = "Qwen2_5OmniThinkerForConditionalGeneration"
 
 
 class OneByOne(ChatModel):

@@ -68,7 +68,9 @@ def family(request, tmp_path_factory):
     if "open_clip" in family.target:
         spec = OpenClipSpec(_target_=family.target, **fields)
     else:
-        spec = TransformersSpec(_target_=family.target, attention=family.attention, **fields)
+        spec = TransformersSpec(
+            _target_=family.target, attention=family.attention, auto_class=family.auto_class, **fields
+        )
     adapter = load_class(family.target, Adapter)(spec)
     try:
         adapter.load("cpu", Clock())

@@ -9,10 +9,11 @@ import pytest
 import tiny_chat
 import tiny_dual
 import tiny_prompted
+from tiny_models import THINKER
 
 from harness.adapters.open_clip import OpenClipCoCa, OpenClipSpec
 from harness.adapters.transformers import TransformersSpec
-from harness.adapters.transformers.chat import ChatModel, QwenOmni
+from harness.adapters.transformers.chat import ChatModel
 from harness.adapters.transformers.decoding import count_tokens, finishes
 from harness.adapters.transformers.dual import Clap, TransformersDual
 from harness.adapters.transformers.labels import UNKNOWN, LabelAnswers
@@ -97,7 +98,7 @@ def test_a_chat_model_without_ears_refuses_a_sound(chat):
 
 
 def test_a_model_that_sees_and_hears_is_asked_about_both_at_once(tmp_path_factory):
-    adapter = loaded(tmp_path_factory, tiny_chat.qwen2_5_omni, QwenOmni)
+    adapter = loaded(tmp_path_factory, tiny_chat.qwen2_5_omni, ChatModel, auto_class=THINKER)
     rng = np.random.default_rng(0)
     sound = Media("audio", "noise", rng.normal(0, 0.1, 8000).astype(np.float32), rate=16_000)
     silence = Media("audio", "silence", np.zeros(8000, np.float32), rate=16_000)

@@ -127,6 +127,27 @@ def test_a_chat_model_without_a_template_is_refused(chat_folder, tmp_path):
         load(ChatModel, folder)
 
 
+def test_a_chat_template_that_the_tokenizer_alone_has_is_used(chat_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(chat_folder, tmp_path / "base")
+    (folder / "chat_template.jinja").rename(tmp_path / "template")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = (tmp_path / "template").read_text()
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert not tokenizer.chat_template
+    moved, whole = load(ChatModel, folder), load(ChatModel, chat_folder)
+    request = [Request(("Is it red?",))]
+    ids = [model.prepare(request, "generate").tensors["input_ids"].tolist() for model in (moved, whole)]
+    assert ids[0] == ids[1]
+
+
+def test_a_class_that_transformers_does_not_have_is_named(chat_folder):
+    with pytest.raises(UserError, match=r"has no model class 'Qwen9' \(auto_class\)"):
+        load(ChatModel, chat_folder, auto_class="Qwen9")
+
+
 def test_a_checkpoint_of_another_family_is_an_error(clip_folder, chat_folder):
     with pytest.raises(UserError, match="does not load as a Git: it holds a CLIPModel, which does not generate text"):
         load(Git, clip_folder)

@@ -26,8 +26,10 @@ class Family:
     routes: tuple[str, ...] = ("rank", "generate")
     attention: str = "sdpa"
     modality: str = "image"
+    auto_class: str = ""
 
 
+THINKER = "Qwen2_5OmniThinkerForConditionalGeneration"
 EMBED, GENERATE = ("embed",), ("generate",)
 CHAT = (
     "qwen2_vl qwen2_5_vl qwen3_vl glm4v internvl minicpmv4_6 ovis2 ernie4_5_vl_moe janus llava llava_onevision smolvlm "
@@ -37,7 +39,7 @@ FAMILIES: dict[str, Family] = {name: Family(getattr(tiny_chat, name)) for name i
 FAMILIES |= {
     "hunyuan_vl": Family(tiny_chat.hunyuan_vl, "harness.adapters.transformers.chat.OneByOne"),
     "qwen2_audio": Family(tiny_chat.qwen2_audio, modality="audio"),
-    "qwen2_5_omni": Family(tiny_chat.qwen2_5_omni, "harness.adapters.transformers.chat.QwenOmni"),
+    "qwen2_5_omni": Family(tiny_chat.qwen2_5_omni, auto_class=THINKER),
     "git": Family(tiny_prompted.git, f"{PROMPTED}.Git", attention="eager"),
     "paligemma": Family(tiny_prompted.paligemma, f"{PROMPTED}.PaliGemma"),
     "blip": Family(tiny_prompted.blip, f"{PROMPTED}.Blip", GENERATE, "eager"),

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class Adapter:
-    """Base of all adapters. `spec.dtype` is float32, bfloat16 or float16 by the time it gets here, never "auto"."""
+    """Base of all adapters. `spec.dtype` is float32, bfloat16 or float16 by the time it gets here, and "auto" only for
+    a model that runs elsewhere."""
 
     imports: ClassVar[tuple[str, ...]] = ()
     """Heavy modules that `load` will import; an engine may import them once for all models, before it forks."""
@@ -120,6 +121,4 @@ CAPABILITIES: dict[Route, type] = {"embed": Embeds, "rank": Ranks, "generate": G
 
 def routes_of(adapter: type) -> tuple[Route, ...]:
     """The routes an adapter class can serve, from the methods it has."""
-    return tuple(
-        route for route in CAPABILITIES if callable(getattr(adapter, route, None)) or streams(adapter, route)
-    )
+    return tuple(route for route in CAPABILITIES if callable(getattr(adapter, route, None)) or streams(adapter, route))

@@ -311,6 +311,7 @@ def _blank(info: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         "reason": outcome.get("reason"),
         "samples": info["samples"],
         "dtype": info.get("dtype"),
+        "remote": bool(info.get("remote")),
         "rows_left_out": info.get("rows_left_out", 0),
         "failed": None,
         "text_cut": None,

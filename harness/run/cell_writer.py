@@ -20,6 +20,7 @@ class CellWriter:
         dataset = plan.asked(group, self.job.route)
         self.items = items_of(plan.task(group.task), dataset, self.job.route, job.prompt)
         self.load_s: float | None = None
+        """Of a model that runs here."""
         self.seconds = 0.0
         self.items_received = 0
         self.batches_received = 0

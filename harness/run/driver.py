@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ from harness.run.messages import (
     OutOfMoney,
     Resized,
     Timed,
+    TimingBegun,
 )
 from harness.run.plan import Plan, group_info, model_facts
 from harness.run.progress import Progress
@@ -135,6 +137,8 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
             device = plan.devices[0]  # one after another: a neighbour at work would be timed too
             pairs = [(job, cell) for job in plan.jobs for cell in job.cells]
             for whole, cell in pairs:
+                if whole.model.remote:  # its quick pass says all that can be known of it
+                    continue
                 store = writers[cell.key].store
                 if store.complete and not store.timed and not interrupts.count:
                     job = replace(whole, cells=(cell,), device=device, timing=True)
@@ -148,10 +152,12 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
 
 @dataclass(frozen=True)
 class _Engines:
-    """An engine for each device, and one for each model that is an object of this process."""
+    """An engine for each device, and one for each model that is an object of this process or runs elsewhere."""
 
     by_device: Mapping[str, Engine]
     by_model: Mapping[str, Engine]
+    elsewhere: frozenset[str]
+    """The models that run elsewhere. They need no device, and pause while a model here is timed."""
 
     @property
     def all(self) -> list[Engine]:
@@ -164,25 +170,31 @@ class _Engines:
 def _engines(plan: Plan) -> _Engines:
     classes = [plan.adapter_class(job.name) for job in plan.jobs if job.name not in plan.objects]
     preload = sorted({name for adapter in classes for name in adapter.imports})
-    return _Engines(
-        {device: LocalEngine(preload, plan.run.engine.timeout_s) for device in plan.devices},
-        {name: InlineEngine(adapter) for name, adapter in plan.objects.items()},
-    )
+
+    def local() -> LocalEngine:
+        return LocalEngine(preload, plan.run.engine.timeout_s)
+
+    objects = {name: InlineEngine(adapter) for name, adapter in plan.objects.items()}
+    elsewhere = {job.name: local() for job in plan.jobs if job.model.remote and job.name not in objects}
+    return _Engines({device: local() for device in plan.devices}, elsewhere | objects, frozenset(elsewhere))
 
 
 def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress) -> None:
-    """Each device takes the next job that waits. A cell belongs to one job, so one thread writes it."""
-    waiting = iter(jobs)
+    """Each device takes the next job that waits, and models that run elsewhere are asked beside them. A cell belongs to
+    one job, so one thread writes it."""
+    elsewhere = [job for job in jobs if job.name in engines.elsewhere]
+    waiting = iter([job for job in jobs if job.name not in engines.elsewhere])
+    quiet = _Quiet([engines.of(job) for job in elsewhere])
 
-    def work(device: str, first: Sequence[Job] = ()) -> None:
+    def work(device: str, first: Iterable[Job], others: Iterable[Job]) -> None:
         try:
-            for job in chain(first, waiting):
-                job = replace(job, device=device)
+            for job in chain(first, others):
+                job = job if job.model.remote else replace(job, device=device)
                 engine = engines.of(job)
                 if engine.stopping:
                     return
                 progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
-                _run_job(engine, job, writers, progress)
+                _run_job(engine, job, writers, progress, quiet)
                 for cell in job.cells:
                     writers[cell.key].close()
         except BaseException:  # such as a full disk: nobody need go on
@@ -192,18 +204,48 @@ def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWri
 
     own, *others = engines.by_device
     first = list(islice(waiting, 1))  # the first model on the first device, whichever thread comes to run first
-    with ThreadPoolExecutor(max(1, len(others)), thread_name_prefix="device") as pool:
-        threads = [pool.submit(work, device) for device in others]
-        work(own, first)  # in the caller's thread, where Ctrl-C can end a model that is an object of this process
+    with ThreadPoolExecutor(max(1, len(others) + len(elsewhere)), thread_name_prefix="device") as pool:
+        threads = [pool.submit(work, device, (), waiting) for device in others]
+        threads += [pool.submit(work, job.device, [job], ()) for job in elsewhere]
+        work(own, first, waiting)  # in the caller's thread, where Ctrl-C can end an object of this process
     for thread in threads:
         thread.result()
+
+
+class _Quiet:
+    """Has models that run elsewhere pause while a model here is timed, as they take the processor's time too."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self.engines = engines
+        self._timed: set[str] = set()
+        self._lock = threading.Lock()
+
+    def note(self, job: Job, event: Event) -> None:
+        """Take an event of a job into account."""
+        if isinstance(event, TimingBegun) and not job.model.remote:
+            self._set(job.name, True)
+        elif job.name in self._timed:  # whatever comes next, the pass is over
+            self._set(job.name, False)
+
+    def over(self, job: Job) -> None:
+        """The job's process is gone."""
+        if job.name in self._timed:
+            self._set(job.name, False)
+
+    def _set(self, name: str, timed: bool) -> None:
+        with self._lock:
+            before = bool(self._timed)
+            self._timed = self._timed | {name} if timed else self._timed - {name}
+            if bool(self._timed) != before:
+                for engine in self.engines:
+                    engine.pause(timed)
 
 
 MOST_DEATHS = 20
 """So many processes of a worker may die in a row, with no answer between them, before its model is given up."""
 
 
-def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress: Progress) -> None:
+def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress: Progress, quiet: _Quiet) -> None:
     """Run a job to its end.
 
     A process that dies at work is started again, and the batch it died of is asked one by one, so that a sample which
@@ -215,6 +257,7 @@ def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress:
         loaded, death = False, None
         with closing(engine.run(attempt)) as events:
             for event in events:
+                quiet.note(job, event)
                 if isinstance(event, Died):
                     death = event
                     continue
@@ -222,6 +265,7 @@ def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress:
                 loaded |= isinstance(event, Loaded)
                 if isinstance(event, Answered | Embedded):
                     deaths = 0
+        quiet.over(job)
         if death is None:
             return
         progress.warn(f"{job.name}: {death.reason}")
@@ -345,7 +389,7 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
         case Loaded(seconds):
             progress.say(f"{job.name}: loaded in {seconds:.1f} s")
             for cell in job.cells:
-                writers[cell.key].load_s = seconds
+                writers[cell.key].load_s = None if job.model.remote else seconds
         case CellStarted(key):
             progress.cell(key)
         case Answered(key) | Embedded(key):
@@ -381,10 +425,15 @@ def finished(folder: RunFolder) -> bool:
     full = manifest["config"]["latency"]["mode"] == "full"
     for store in map(folder.cell, manifest["cells"]):
         status = store.outcome()["status"]
-        untimed = full and status == "complete" and not store.timed and store.info()["origin"] != "reference"
+        untimed = full and status == "complete" and not store.timed and _is_timed(store.info())
         if status not in over or untimed:
             return False
     return summary is not None and all(cell.get("status") in over for cell in summary.get("cells", [{}]))
+
+
+def _is_timed(info: Mapping[str, Any]) -> bool:
+    """Whether a full latency pass times the cell: that of a model which runs here."""
+    return info["origin"] != "reference" and not info.get("remote")
 
 
 def _take_from_today(folder: RunFolder, run: RunSpec) -> None:

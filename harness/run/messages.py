@@ -127,6 +127,13 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class TimingBegun:
+    """The cell's quick latency pass begins, and lasts until it ends or fails: models that run elsewhere pause."""
+
+    cell: str
+
+
+@dataclass(frozen=True)
 class CellEnded:
     """All batches of the cell are done."""
 
@@ -172,4 +179,6 @@ class Died:
     """kill: by SIGKILL, which is how a kernel ends what takes too much memory."""
 
 
-Event = Loaded | CellStarted | Answered | Embedded | Resized | CellEnded | Timed | Failed | OutOfMoney | Died
+Event = (
+    Loaded | CellStarted | Answered | Embedded | Resized | TimingBegun | CellEnded | Timed | Failed | OutOfMoney | Died
+)

@@ -7,6 +7,7 @@ in exactly the same company.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from harness import data
 from harness.adapter import Adapter, routes_of, streams
 from harness.checkpoint import is_here
-from harness.config.specs import DatasetSpec, ModelSpec, RunSpec, to_json
+from harness.config.specs import DatasetSpec, EndpointSpec, ModelSpec, RunSpec, to_json
 from harness.data.ablation import ablated, applies, modality
 from harness.data.draw import by_length, draw
 from harness.dataset import Dataset
@@ -124,7 +125,8 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
     plan.datasets = _datasets(run)
     plan.remarks += _left_out(plan.datasets)
     for name, spec in plan.run.models.items():
-        spec.dtype = machine.pick_dtype(spec.dtype, plan.device)  # once: a resume, perhaps elsewhere, keeps it
+        # Once, as a resume, perhaps elsewhere, keeps it. What computes elsewhere has a dtype that nobody here knows.
+        spec.dtype = "auto" if spec.remote else machine.pick_dtype(spec.dtype, plan.device)
         cells = [_cell(plan, name, spec, group) for group in plan.datasets]
         plan.cells |= {cell.key: cell for cell in cells}
         jobs = tuple(cell.job for cell in cells if cell.job)
@@ -134,7 +136,7 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
                     name=name,
                     model=spec,
                     prompt=run.prompts[spec.prompt],
-                    device=plan.device,
+                    device="cpu" if spec.remote else plan.device,
                     cells=jobs,
                     latency=run.latency,
                     prepare_ahead=run.engine.prepare_ahead,
@@ -149,8 +151,11 @@ def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, Mode
     """The models to run: those asked for by name, and of the others those whose weights are here and fit, and whose
     adapter can be imported."""
     memory = machine.free_bytes(plan.device)
-    reasons: dict[str, str] = {}
-    for name in sorted(from_sets):
+    reasons = {name: reason for name, spec in plan.run.models.items() if (reason := _without_key(spec))}
+    for name, reason in reasons.items():
+        if name not in from_sets:
+            raise UserError(f"{name}: {reason}.")
+    for name in sorted(from_sets - reasons.keys()):
         spec = plan.run.models.get(name)
         if spec is None or not is_here(spec.checkpoint):
             reasons[name] = "weights not on this machine"
@@ -170,6 +175,16 @@ def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, Mode
         {"model": name, "reason": reason, "fetch": f"harness fetch model={name}"} for name, reason in reasons.items()
     ]
     yield from ((name, spec) for name, spec in plan.run.models.items() if name not in reasons)
+
+
+def _without_key(spec: ModelSpec) -> str:
+    """Why a model behind an endpoint cannot be asked: the variable that is to hold its key is empty."""
+    name = spec.api_key_env if isinstance(spec, EndpointSpec) else ""
+    return f"the environment variable {name} that is to hold its key is not set" if name and not _set(name) else ""
+
+
+def _set(variable: str) -> bool:
+    return bool(os.environ.get(variable, "").strip())
 
 
 def _datasets(run: RunSpec) -> dict[CellGroup, Dataset]:
@@ -247,8 +262,9 @@ def _cell(plan: Plan, model: str, spec: ModelSpec, group: CellGroup) -> Cell:
         "origin": spec.origin,
         **group_info(plan, group),
         "route": None,
-        "dtype": spec.dtype,
-        "device": plan.device,
+        "dtype": None if spec.remote else spec.dtype,
+        "device": None if spec.remote else plan.device,
+        "remote": spec.remote,
         "prompt": spec.prompt,
         "model_spec": to_json(plan.run.models[model]),
         "fingerprint": {},
@@ -350,7 +366,7 @@ def batch_plan(sides: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
 
 def model_facts(spec: ModelSpec, device: str) -> Mapping[str, Any]:
     """What the report says of a model that runs on `device`."""
-    dtype = machine.pick_dtype(spec.dtype, device)
+    dtype = "" if spec.remote else machine.pick_dtype(spec.dtype, device)
     return {
         "origin": spec.origin,
         "developer": spec.developer,
@@ -361,4 +377,5 @@ def model_facts(spec: ModelSpec, device: str) -> Mapping[str, Any]:
         "dtype": f"{dtype}, compiled" if getattr(spec, "compile", False) else dtype,
         "prompt": spec.prompt,
         "pocket": spec.checkpoint.startswith("bundled:"),
+        "remote": spec.remote,
     }

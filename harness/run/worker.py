@@ -36,6 +36,7 @@ from harness.run.messages import (
     OutOfMoney,
     Resized,
     Timed,
+    TimingBegun,
 )
 from harness.store import secrets
 from harness.targets import load_class
@@ -51,7 +52,7 @@ def run(
     """Run the job; ends early, between two batches, once `stopping()` is true.
 
     `adapter` is an object to ask in place of one that is made of the job's settings. While `paused()` is true a stream
-    asks nothing more.
+    asks nothing more, and nothing is timed.
     """
     secrets.name_variables(to_json(job.model))
     clock = Clock()
@@ -155,15 +156,23 @@ def _run_cell(
     if asked < total:
         return
     figures: dict[str, Any] = {}
-    if job.latency.mode == "quick":
-        watch = latency.Stopwatch(runner.ready, clock, job.device)
+    if job.latency.mode == "quick" or (job.latency.mode == "full" and job.model.remote):
+        yield TimingBegun(cell.key)
+
+        def ready(unit: latency.TimedUnit, tokens: int) -> Callable[[], list[Any]]:
+            while paused() and not stopping():
+                time.sleep(streams.CHECK)
+            return runner.ready(unit, tokens)
+
+        watch = latency.Stopwatch(ready, clock, job.device, stopping)
         figures = latency.quick(watch, runner.items.timed_units(), job.latency, job.latency.seconds / len(job.cells))
     notes = []
     if runner.shortened:
         notes.append(f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters")
     if runner.size.failed:
         notes.append(f"memory ran out in {counted(runner.size.failed, 'batch', 'batches')}, asked in smaller parts")
-    yield CellEnded(cell.key, machine.peak_memory_mb(job.device), figures, "; ".join(notes))
+    peak = None if job.model.remote else machine.peak_memory_mb(job.device)
+    yield CellEnded(cell.key, peak, figures, "; ".join(notes))
 
 
 def _time_cell(

@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent))  # toys and faulty lie beside the
 ROOT = Path(__file__).parents[2]
 
 MODEL = """# @package models.{name}
-defaults: [/spec/model@_here_, _self_]
+defaults: [/spec/{spec}@_here_, _self_]
 _target_: toys.{cls}
 origin: {origin}
 developer: {name}
 checkpoint: {checkpoint}
 options: {options}
+{settings}
 """
 DATASET = """# @package datasets.{name}
 defaults: [/spec/dataset@_here_, _self_]
@@ -58,12 +59,28 @@ class World:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def model(self, name: str, cls: str = "ToyGenerator", origin: str = "domestic", **options: Any) -> str:
-        """A toy model's config; returns its name."""
+    def model(
+        self,
+        name: str,
+        cls: str = "ToyGenerator",
+        origin: str = "domestic",
+        spec: str = "model",
+        settings: str = "",
+        **options: Any,
+    ) -> str:
+        """A toy model's config, with `settings` as further lines of it; returns its name."""
         (self.folder / "conf" / "model").mkdir(parents=True, exist_ok=True)
         weights = self.folder / "weights"
         weights.mkdir(exist_ok=True)
-        text = MODEL.format(name=name, cls=cls, origin=origin, checkpoint=weights, options=json.dumps(options))
+        text = MODEL.format(
+            name=name,
+            cls=cls,
+            origin=origin,
+            checkpoint=weights,
+            options=json.dumps(options),
+            spec=spec,
+            settings=settings,
+        )
         (self.folder / "conf" / "model" / f"{name}.yaml").write_text(text)
         return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -92,3 +93,28 @@ def test_ctrl_c_keeps_what_is_under_way_and_a_resume_asks_only_the_rest(world):
     assert len(world.records("r", "m")) == sum(calls(world).values())
     world.harness("resume", "r")
     assert sum(calls(world).values()) == len(world.records("r", "m")) == 80
+
+
+def moments(world, name: str) -> list[float]:
+    """When a model's server was called."""
+    return sorted(float(file.name.split()[0]) for file in world.notes.glob(f"* {name} *"))
+
+
+def test_models_elsewhere_run_beside_one_here_and_each_other_and_pause_while_it_is_timed(world):
+    for name in ("far", "farther"):
+        world.model(name, "ToyStreamer", spec="endpoint", notes=str(world.notes), delay=0.02)
+    world.model("here", delay=0.05)
+    quiz = world.questions(300)
+    words = ["run", "model=[here,far,farther]", f"dataset={quiz}", "run=r", "latency.samples=12", "batch_size=300"]
+    world.harness(*words)
+    far, farther = moments(world, "far"), moments(world, "farther")
+    assert max(far[0], farther[0]) < min(far[-1], farther[-1])  # side by side
+    for times in (far, farther):
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert max(gaps) > 0.5  # 15 timings of 50 ms
+    cells = {name: world.cell("r", name) for name in ("here", "far", "farther")}
+    assert [cells[name]["remote"] for name in cells] == [False, True, True]
+    latency = cells["far"]["latency"]
+    assert cells["far"]["dtype"] is latency["peak_memory_mb"] is latency["load_s"] is None
+    assert latency["n"] == 12
+    assert {cell["failed"] for cell in cells.values()} == {0}

@@ -204,6 +204,7 @@ class ToyStreamer(Toy):
         while True:
             with self.calling, (self.notes / "calls").open("a") as file:
                 file.write(f"{request.text.splitlines()[0]}\n")
+                (self.notes / f"{time.monotonic():.3f} {self.name} {self.calls}").touch()
                 self.calls += 1
                 busy = self.fault == "every seventh" and not self.calls % 7
             if not busy:

@@ -20,6 +20,10 @@ class Engine(Protocol):
         """The job's events, in order; a process that ends without a word becomes a Died event."""
         ...
 
+    def pause(self, pausing: bool) -> None:
+        """Have the job ask nothing more while this is so, if it streams; one that begins later, too."""
+        ...
+
     def stop(self) -> None:
         """End the job after the batch in hand, and start no other one."""
         ...

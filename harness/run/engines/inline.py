@@ -22,11 +22,12 @@ class InlineEngine:
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self.stopping = False
+        self._paused = False
 
     def run(self, job: Job) -> Generator[Event]:
         """The job's events, each with the remark that it ran in this process where figures are in it."""
         self.adapter.spec = job.model  # with its dtype resolved, as any adapter has it
-        for event in worker.run(job, lambda: self.stopping, self.adapter):
+        for event in worker.run(job, lambda: self.stopping, self.adapter, lambda: self._paused):
             match event:
                 case CellEnded(_, _, _, note):
                     yield replace(event, note="; ".join(filter(None, (note, NOTE))))
@@ -34,6 +35,10 @@ class InlineEngine:
                     yield replace(event, figures=figures | {"note": NOTE})
                 case _:
                     yield event
+
+    def pause(self, pausing: bool) -> None:
+        """Have a stream ask nothing more while this is so."""
+        self._paused = pausing
 
     def stop(self) -> None:
         """Let the batch in hand finish, and ask nothing more."""

@@ -26,7 +26,7 @@ from typing import Any
 from harness.measure import machine
 from harness.run.messages import Died, Event, Job
 
-STOP = "stop"
+STOP, PAUSE, GO_ON = "stop", "pause", "go on"
 
 PRELOADED = ("harness.run.worker",)
 """What the fork server imports beside the modules that adapters name. It is silent about one that does not exist."""
@@ -60,7 +60,8 @@ class LocalEngine:
             self._context.set_forkserver_preload([*PRELOADED, *preload])
         self._process: Any = None
         self._connection: Connection | None = None
-        self._stopping = False
+        self._stopping = self._paused = False
+        self._sending = threading.Lock()
 
     @property
     def stopping(self) -> bool:
@@ -82,6 +83,8 @@ class LocalEngine:
         theirs.close()
         leash.close()
         self._process, self._connection = process, ours
+        if self._paused:
+            self._send(PAUSE)
         finished, hung = False, False
         try:
             while True:
@@ -114,11 +117,18 @@ class LocalEngine:
     def stop(self) -> None:
         """Let the worker finish the batch in hand, and start no other job."""
         self._stopping = True
-        if self._connection is not None:
-            try:
-                self._connection.send(STOP)
-            except OSError:
-                return  # it has ended already
+        self._send(STOP)
+
+    def pause(self, pausing: bool) -> None:
+        """Have the worker's stream ask nothing more while this is so, and that of the next job."""
+        self._paused = pausing
+        self._send(PAUSE if pausing else GO_ON)
+
+    def _send(self, word: str) -> None:
+        """Tell the worker, if there is one."""
+        with self._sending, suppress(OSError):  # it may have ended already
+            if self._connection is not None:
+                self._connection.send(word)
 
     def kill(self) -> None:
         """End the worker now."""
@@ -167,21 +177,20 @@ def _work(job: Job, connection: Connection, leash: Connection, path: list[str], 
     _set(_SAFE_PATH, safe_path)  # for what an adapter may start, as the user has it
     from harness.run import worker
 
-    stop = threading.Event()
+    stop, pause = threading.Event(), threading.Event()
+    words = {STOP: stop.set, PAUSE: pause.set, GO_ON: pause.clear}
 
     def watch() -> None:
         try:
-            while connection.recv() != STOP:
-                pass
-            stop.set()
-            connection.recv()  # nothing more comes: this returns when the driver is gone
-        except (EOFError, OSError):
+            while True:
+                words[connection.recv()]()
+        except (EOFError, OSError):  # the driver is gone
             _exit_with_children(1)
 
     threading.Thread(target=watch, daemon=True).start()
     job = replace(job, device=machine.claim(job.device))
     try:
-        for event in worker.run(job, stop.is_set):
+        for event in worker.run(job, stop.is_set, paused=pause.is_set):
             connection.send(event)
     except KeyboardInterrupt:  # which no person can have sent here
         connection.send(Died("the adapter raised KeyboardInterrupt"))

@@ -101,6 +101,7 @@ def evaluate(
     task: str | Sequence[str] = "vqa",
     dataset: str | Sequence[str] = "pocket",
     config_dir: str | Path | Sequence[str | Path] | None = None,
+    yes: bool = False,
     **overrides: Any,
 ) -> Run:
     """Ask models about data sets, write a run folder as `harness run` does, and return it.
@@ -110,6 +111,7 @@ def evaluate(
     latency was measured so. Everything else is asked in processes of its own, which import nothing of the caller's.
 
     `overrides` are the settings of the command line: limit=100, latency="off", **{"models.pocket-clip.batch_size": 4}.
+    Models with prices must be given a budget=MOST, which is never passed, or agreed to by `yes`.
     With run=NAME, a run of that name and the very same settings is gone on with: only what is missing is asked.
 
     Raises UserError for a mistake in the settings or the data's form, KeyboardInterrupt after Ctrl-C, when everything
@@ -118,7 +120,7 @@ def evaluate(
     from rich.console import Console
 
     from harness.config.compose import compose
-    from harness.run import driver, plan
+    from harness.run import costs, driver, plan
     from harness.run.progress import Progress
     from harness.targets import import_from
 
@@ -135,6 +137,10 @@ def evaluate(
     progress = Progress(Console(stderr=True))
     for remark in planned.remarks:
         progress.warn(remark)
+    for estimate in costs.estimates(planned):
+        progress.say(str(estimate))
+    if (names := costs.unagreed(planned)) and not yes:
+        raise UserError(f"{', '.join(names)} must be paid for: give budget=MOST, which is never passed, or yes=True.")
     folder, begun = _folder(run)
     with folder.at_work():
         if not begun:
@@ -228,8 +234,10 @@ def _folder(run: RunSpec) -> tuple[RunFolder, bool]:
         return RunFolder.create(results, run.run), False
     folder = RunFolder.open(results, run.run)
     before, now = folder.manifest()["config"], json.loads(json.dumps(to_json(run)))
-    # A run without a name was given the time as one, and may be gone on with by it.
-    changed = sorted(key for key in {**before, **now} if key != "run" and before.get(key) != now.get(key))
+    # A run without a name was given the time as one, and may be gone on with by it; a budget may grow.
+    changed = sorted(
+        key for key in {**before, **now} if key not in ("run", "budget") and before.get(key) != now.get(key)
+    )
     if changed:
         raise UserError(f"{folder.path} exists already, with other {', '.join(changed)}; run=NAME names a new one.")
     return folder, True

@@ -40,7 +40,7 @@ def rows(what: str, config_dirs: Sequence[Path], results: Path) -> list[dict[str
         return _recipes(config_dirs)
     from harness.config.compose import compose
 
-    run, _, faults = compose(["model=all", "task=all", "dataset=all"], config_dirs, absent=True)
+    run, _, faults = compose(["model=[all,served]", "task=all", "dataset=all"], config_dirs, absent=True)
     for fault in faults:
         print(f"harness: {fault}", file=sys.stderr)
     if what == "models":
@@ -50,6 +50,7 @@ def rows(what: str, config_dirs: Sequence[Path], results: Path) -> list[dict[str
             {
                 "model": name,
                 "here": is_here(spec.checkpoint),
+                "remote": spec.remote,
                 "origin": spec.origin,
                 "parameters_m": spec.parameters,
                 "languages": spec.languages,

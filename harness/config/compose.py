@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, get_args
 
 from harness.checkpoint import is_here
 from harness.config.files import ConfigFiles, FileFault, place, read
-from harness.config.specs import SPECS, DatasetSpec, ModelSpec, RunSpec, TrainingSpec, spec_class, to_json
+from harness.config.specs import SPECS, DatasetSpec, EndpointSpec, ModelSpec, RunSpec, TrainingSpec, spec_class, to_json
 from harness.errors import UserError, nearest
 from harness.records import ABLATIONS, ORIGINS, Language, Modality
 from harness.store import secrets
@@ -28,6 +28,8 @@ SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
 DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SERVED = "served"
+"""The set of the models that are asked over the network: they may cost money, and are in no other set."""
 MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
@@ -246,16 +248,35 @@ def _choose(selected: Mapping[str, list[str]], files: ConfigFiles) -> tuple[dict
         explicit = [name for name in names if name in known]
         sets = [name for name in names if name not in known]
         for name in sets:
-            if name != "all" and not (group == "model" and name in MODEL_ORIGINS):
-                extra = ["all", *(MODEL_ORIGINS if group == "model" else ())]
+            if name != "all" and not (group == "model" and name in (*MODEL_ORIGINS, SERVED)):
+                extra = ["all", *((*MODEL_ORIGINS, SERVED) if group == "model" else ())]
                 raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra])}")
         of_sets = list(known) if sets else []
         if group == "model":
-            origins = MODEL_ORIGINS if "all" in sets else sets
-            of_sets = [name for name in of_sets if (files.said(group, name, "origin") or origins[0]) in origins]
+            of_sets = [name for name in of_sets if _is_of_set(name, sets, files)]
         droppable[group] = set(of_sets) - set(explicit)
         chosen[group] = list(dict.fromkeys(explicit + of_sets))
     return chosen, droppable
+
+
+def _is_of_set(name: str, sets: Sequence[str], files: ConfigFiles) -> bool:
+    """Whether a model is a member of one of the sets."""
+    if _is_served(files.members("model")[name]):
+        return SERVED in sets
+    origin = files.said("model", name, "origin")  # a file that does not say it is found wrong later
+    return "all" in sets or (origin in sets if origin else sets != [SERVED])
+
+
+def _is_served(file: Path) -> bool:
+    """Whether a model's file is of a family that is asked over the network."""
+    try:
+        names = _FAMILY.findall(read(file))
+        return any(issubclass(spec_class(name), EndpointSpec) for name in names)
+    except (FileFault, KeyError):
+        return False
+
+
+_FAMILY = re.compile(r"/spec/(\w+)@_here_")
 
 
 def _check_key(key: str, value: str | None, files: ConfigFiles) -> None:
@@ -292,7 +313,7 @@ def _escaped(value: str) -> str:
 
 def _load_families(files: Iterable[Path]) -> None:
     """Have the settings classes of the families at hand that these members ask for; Hydra tells of one that is not."""
-    for name in {name for file in files for name in re.findall(r"/spec/(\w+)@_here_", read(file))}:
+    for name in {name for file in files for name in _FAMILY.findall(read(file))}:
         with suppress(KeyError):
             spec_class(name)
 
@@ -427,6 +448,25 @@ def _check_model(run: RunSpec, name: str, spec: Any, files: ConfigFiles) -> None
         raise _wrong(files, "model", name, "batch_size", f"batch_size={spec.batch_size}: give a number of at least 1.")
     if spec.parameters is not None and not (math.isfinite(spec.parameters) and spec.parameters >= 0):
         raise _wrong(files, "model", name, "parameters", f"parameters={spec.parameters} is not a number of millions.")
+    if isinstance(spec, EndpointSpec):
+        _check_endpoint(name, spec, files)
+
+
+def _check_endpoint(name: str, spec: EndpointSpec, files: ConfigFiles) -> None:
+    """Check how a model is reached and what it costs."""
+    if spec.concurrency < 1:
+        raise _wrong(files, "model", name, "concurrency", f"concurrency={spec.concurrency}: give at least 1.")
+    for key in ("price_in", "price_out", "budget"):
+        value = getattr(spec, key)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise _wrong(files, "model", name, key, f"{key}={value} is not an amount of money.")
+    if (spec.price_in is None) != (spec.price_out is None):
+        key = "price_out" if spec.price_out is None else "price_in"
+        raise _wrong(files, "model", name, "price_in", f"{key} has no value; give both prices or none.")
+    if spec.budget is not None and spec.price_in is None:
+        raise _wrong(
+            files, "model", name, "budget", "budget: without price_in and price_out nobody knows what is spent."
+        )
 
 
 def _check_dataset(name: str, spec: Any, files: ConfigFiles) -> None:
@@ -458,6 +498,8 @@ def _check_values(run: RunSpec, files: ConfigFiles) -> None:
         raise UserError(f"latency.mode={run.latency.mode} is unknown. {nearest(run.latency.mode, modes)}")
     if run.run is not None and (not run.run.strip() or run.run in (".", "..") or re.search(r"[/\\\0]", run.run)):
         raise UserError(f"run={run.run!r} cannot be the name of a folder.")
+    if run.budget is not None and not (math.isfinite(run.budget) and run.budget > 0):
+        raise UserError(f"budget={run.budget}: give an amount of money above 0.")
     for key in ("limit", "batch_size"):
         value = getattr(run, key)
         if value is not None and value < 1:

@@ -254,6 +254,8 @@ class RunSpec:
     results_dir: str = "results"
     run: str | None = None
     """The run's name and folder; None: the time it started."""
+    budget: float | None = None
+    """The most that the run may spend on models with prices, in their currency; what is left is interrupted."""
 
 
 @dataclass

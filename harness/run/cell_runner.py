@@ -44,6 +44,7 @@ from harness.run.faults import (
 )
 from harness.run.items import Outcome, content_of, items_of
 from harness.run.messages import Answered, CellJob, Embedded, Extent, Job
+from harness.run.purse import Purse
 from harness.run.room import Room
 from harness.task import Task
 
@@ -86,7 +87,9 @@ class Batch:
 class CellRunner:
     """One cell at work: turns items into requests and device calls into outcomes."""
 
-    def __init__(self, adapter: Adapter, clock: Clock, job: Job, cell: CellJob, task: Task, dataset: Dataset) -> None:
+    def __init__(
+        self, adapter: Adapter, clock: Clock, job: Job, cell: CellJob, task: Task, dataset: Dataset, purse: Purse
+    ) -> None:
         self.adapter, self.cell, self.clock = adapter, cell, clock
         self.items = items_of(task, dataset, cell.route, job.prompt)
         self.shares_media = task.shares_media
@@ -95,6 +98,9 @@ class CellRunner:
         self.size = CallSize(cell.batch_size)
         self.width = 0
         """Numbers in an embedding; 0 until one is known."""
+        self.purse = purse
+        self.timing_cost = 0.0
+        """What the latency pass has cost."""
         self.shortened = 0
         """Answers that were longer than LONGEST."""
         self.first = FirstOutcomes(cell.begun)
@@ -136,6 +142,8 @@ class CellRunner:
                     if not ahead:
                         break
                     batch = ahead.popleft().result()
+                    if not self.purse.allows([request for part in batch.parts for request in part.requests]):
+                        raise self.purse.empty()
                     yield batch, self._answers(batch), time.perf_counter() - start
                     start = time.perf_counter()
             finally:
@@ -353,14 +361,17 @@ class CellRunner:
                 raise DeviceLost(describe(error)) from error
             if isinstance(error, OutOfBudget) and not self.cell.stream:
                 raise error
+            self.purse.settle(request, error)
             return error
         if error := caught(_check_answer, name, outcome):
+            self.purse.settle(request, error)
             return error
         if len(outcome.text) > LONGEST:
             outcome.text, outcome.finish = outcome.text[:LONGEST], "length"
             self.shortened += 1
         if outcome.finish is None and outcome.tokens_out is not None:
             outcome.finish = "length" if outcome.tokens_out >= request.max_new_tokens else "stop"
+        self.purse.settle(request, outcome)
         return outcome
 
     # Latency ---------------------------------------------------------------------------------------------------
@@ -376,7 +387,15 @@ class CellRunner:
                 fixed = {"min_new_tokens": tokens, "max_new_tokens": tokens} if tokens else {}
                 requests.append(replace(request, **fixed))
             parts.append((extent, samples, requests))
+        if not self.purse.allows([request for *_, requests in parts for request in requests]):
+            raise self.purse.empty()
         return lambda: [outcome for part in parts for outcome in self._timed(*part)]
+
+    def _paid(self, requests: Sequence[Request], outcomes: Sequence[Any]) -> float:
+        """What these answers cost."""
+        for pair in zip(requests, outcomes, strict=False):
+            self.purse.settle(*pair)
+        return sum(outcome.cost or 0.0 for outcome in outcomes if isinstance(outcome, Answer))
 
     def _timed(self, extent: Extent, samples: list[Sample], requests: list[Request]) -> list[Outcome]:
         """One batch in one call, its phases marked; errors are raised, MemoryError where memory ran out."""
@@ -392,6 +411,7 @@ class CellRunner:
                     outcomes, _ = self.choices.scores(samples, outcomes, timed=True)
             with self.clock.phase("postprocess"):
                 caught(self.items.event, self.cell.key, extent, samples, outcomes, (), 0.0)
+            self.timing_cost += self._paid(requests, outcomes)
         except Exception as error:
             if device_lost(error):
                 raise DeviceLost(describe(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.run.items import items_of
 from harness.run.messages import Answered, CellEnded, Died, Embedded, Extent, Job
 from harness.run.plan import Plan
+from harness.run.purse import price
 from harness.store.runs import RunFolder
 
 
@@ -32,6 +33,8 @@ class CellWriter:
         self.kills = 0
         """Processes that were killed while they had a batch in hand."""
         self.batch_size = int(self.store.info().get("batch_size_that_fits", self.job.batch_size))
+        self.spent = self.store.spent() if price(job.model, 0, 0) is not None else 0.0
+        """What its answers have cost."""
         self.done = len(self.items) if self.store.complete else 0
         """Items that had their outcome in the store when the run went on."""
 
@@ -56,6 +59,7 @@ class CellWriter:
         self.batches_received += 1
         if isinstance(event, Answered):
             self.waiting.difference_update(event.items)
+            self.spent += sum(record.cost or 0.0 for record in event.records)
 
     def give_up(self, item: int, reason: str) -> None:
         """Record that one item killed the process."""
@@ -80,6 +84,7 @@ class CellWriter:
 
     def finish(self, event: CellEnded) -> None:
         """Close the cell, all of whose batches are done."""
+        self.spent += event.latency.get("cost") or 0.0
         if reason := self.items.close(self.store, in_order=not self.job.stream):
             self.store.fail("failed", reason)
             return

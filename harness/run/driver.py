@@ -12,7 +12,7 @@ import heapq
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config.specs import RunSpec, from_json, to_json
+from harness.config.specs import EndpointSpec, RunSpec, from_json, to_json
 from harness.errors import StorageError, UserError
 from harness.measure import machine
 from harness.media import thumbnail
@@ -50,6 +50,7 @@ from harness.run.messages import (
 )
 from harness.run.plan import Plan, group_info, model_facts
 from harness.run.progress import Progress
+from harness.run.purse import left_to, price
 from harness.store.cells import CellStore
 from harness.store.files import file_stem, write_json
 from harness.store.runs import RunFolder
@@ -132,7 +133,7 @@ def run(plan: Plan, folder: RunFolder, progress: Progress) -> bool:
     started = time.monotonic()
     with interruptible(engines.all, progress) as interrupts:
         progress.start(sum(cell.items for cell in plan.cells.values()), sum(w.done for w in writers.values()))
-        _run_jobs(engines, jobs, writers, progress)
+        _run_jobs(engines, jobs, writers, progress, plan.run.budget)
         if plan.run.latency.mode == "full":
             device = plan.devices[0]  # one after another: a neighbour at work would be timed too
             pairs = [(job, cell) for job in plan.jobs for cell in job.cells]
@@ -179,12 +180,23 @@ def _engines(plan: Plan) -> _Engines:
     return _Engines({device: local() for device in plan.devices}, elsewhere | objects, frozenset(elsewhere))
 
 
-def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress) -> None:
+def _run_jobs(
+    engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWriter], progress: Progress, budget: float | None
+) -> None:
     """Each device takes the next job that waits, and models that run elsewhere are asked beside them. A cell belongs to
-    one job, so one thread writes it."""
+    one job, so one thread writes it. Models that share the run's budget are asked one after another, as each must know
+    what the others have left of it."""
     elsewhere = [job for job in jobs if job.name in engines.elsewhere]
     waiting = iter([job for job in jobs if job.name not in engines.elsewhere])
     quiet = _Quiet([engines.of(job) for job in elsewhere])
+    sharing = [job for job in elsewhere if budget is not None and price(job.model, 0, 0) is not None]
+    lines = [sharing, *([job] for job in elsewhere if job not in sharing)]
+
+    def left(job: Job) -> Job:
+        """The job with what may be spent on it now."""
+        spent = {key: writer.spent for key, writer in writers.items()}
+        own = sum(cost for key, cost in spent.items() if key.partition("/")[0] == job.name)
+        return replace(job, budget=left_to(job.model, budget, own, sum(spent.values())))
 
     def work(device: str, first: Iterable[Job], others: Iterable[Job]) -> None:
         try:
@@ -194,7 +206,7 @@ def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWri
                 if engine.stopping:
                     return
                 progress.model(job.name, sum(stop - start for cell in job.cells for start, stop in cell.batches))
-                _run_job(engine, job, writers, progress, quiet)
+                _run_job(engine, job, writers, progress, quiet, left)
                 for cell in job.cells:
                     writers[cell.key].close()
         except BaseException:  # such as a full disk: nobody need go on
@@ -204,9 +216,9 @@ def _run_jobs(engines: _Engines, jobs: Sequence[Job], writers: dict[str, CellWri
 
     own, *others = engines.by_device
     first = list(islice(waiting, 1))  # the first model on the first device, whichever thread comes to run first
-    with ThreadPoolExecutor(max(1, len(others) + len(elsewhere)), thread_name_prefix="device") as pool:
+    with ThreadPoolExecutor(max(1, len(others) + len(lines)), thread_name_prefix="device") as pool:
         threads = [pool.submit(work, device, (), waiting) for device in others]
-        threads += [pool.submit(work, job.device, [job], ()) for job in elsewhere]
+        threads += [pool.submit(work, "cpu", line, ()) for line in lines]
         work(own, first, waiting)  # in the caller's thread, where Ctrl-C can end an object of this process
     for thread in threads:
         thread.result()
@@ -245,7 +257,14 @@ MOST_DEATHS = 20
 """So many processes of a worker may die in a row, with no answer between them, before its model is given up."""
 
 
-def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress: Progress, quiet: _Quiet) -> None:
+def _run_job(
+    engine: Engine,
+    job: Job,
+    writers: dict[str, CellWriter],
+    progress: Progress,
+    quiet: _Quiet,
+    left: Callable[[Job], Job],
+) -> None:
     """Run a job to its end.
 
     A process that dies at work is started again, and the batch it died of is asked one by one, so that a sample which
@@ -255,7 +274,7 @@ def _run_job(engine: Engine, job: Job, writers: dict[str, CellWriter], progress:
     deaths = loading_deaths = 0
     while attempt is not None:
         loaded, death = False, None
-        with closing(engine.run(attempt)) as events:
+        with closing(engine.run(left(attempt))) as events:
             for event in events:
                 quiet.note(job, event)
                 if isinstance(event, Died):
@@ -456,6 +475,16 @@ def _take_from_today(folder: RunFolder, run: RunSpec) -> None:
                         "the run's. Start a new run, or put back what was changed."
                     )
             spec._target_ = today["_target_"]
+
+
+def keep_budgets(run: RunSpec, folder: RunFolder) -> None:
+    """Have the run folder say the budgets of these settings."""
+    facts = folder.manifest()
+    facts["config"]["budget"] = run.budget
+    for name, spec in run.models.items():
+        if isinstance(spec, EndpointSpec):
+            facts["config"]["models"][name]["budget"] = spec.budget
+    write_json(folder.path / "run.json", facts)
 
 
 FIRST_TO_RESUME = (0, 2)

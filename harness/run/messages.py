@@ -65,6 +65,8 @@ class Job:
     data_dir: str | None
     media_bytes: int = 2**31
     """The most that decoded media of all prepared batches may take together."""
+    budget: float | None = None
+    """What may still be spent on the model; None: there is no bound."""
     timing: bool = False
     """Time the cells (the full latency pass) in place of answering them."""
 

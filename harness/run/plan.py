@@ -121,7 +121,10 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
     plan.remarks += rename_targets([*run.models.values(), *run.tasks.values()])
     plan.run.models = dict(_at_hand(plan, from_sets))
     if not plan.run.models:
-        raise UserError("None of the models asked for is on this machine. `harness list models` says which would be.")
+        why = "; ".join(sorted({entry["reason"] for entry in plan.left_out})[:3])
+        raise UserError(
+            f"None of the models asked for is on this machine ({why}). `harness list models` says which would be."
+        )
     plan.datasets = _datasets(run)
     plan.remarks += _left_out(plan.datasets)
     for name, spec in plan.run.models.items():
@@ -172,9 +175,15 @@ def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, Mode
             reasons[name] = str(error)
             plan.remarks.append(f"model '{name}' is left out: {error}")
     plan.left_out = [
-        {"model": name, "reason": reason, "fetch": f"harness fetch model={name}"} for name, reason in reasons.items()
+        {"model": name, "reason": reason, "fetch": f"harness fetch model={name}" if not _is_remote(plan, name) else ""}
+        for name, reason in reasons.items()
     ]
     yield from ((name, spec) for name, spec in plan.run.models.items() if name not in reasons)
+
+
+def _is_remote(plan: Plan, name: str) -> bool:
+    spec = plan.run.models.get(name)
+    return spec is not None and spec.remote
 
 
 def _without_key(spec: ModelSpec) -> str:

@@ -57,6 +57,8 @@ class Feed:
         """What is handed out and has no outcome yet."""
         self.ended = False
         """Whether the engine hands out nothing more, although something may be left."""
+        self.poor = False
+        """Whether it ended because no more can be paid for while the answers under way may cost what they may."""
         self.error: BaseException | None = None
         """What `stream` raised, or the OutOfBudget that it gave in the place of an answer."""
         self.unasked: deque[int] = deque()
@@ -65,6 +67,8 @@ class Feed:
         """Outcomes as they come; None at the end."""
         self._held = 0
         """How many are handed out whose outcomes have not been handed on."""
+        self.taken = 0
+        """How many were handed out."""
         self._given: set[int] = set()
         self._changed = threading.Condition()
         self._thread: int | None = None
@@ -86,8 +90,13 @@ class Feed:
                 item = self.left.popleft()
                 sample, request = _made(self.runner, item)
                 if isinstance(request, Request):
+                    if not self.runner.purse.allows([request]):
+                        self.left.appendleft(item)
+                        self.ended = self.poor = True
+                        raise StopIteration
                     self.out[item] = sample, request
                     self._held += 1
+                    self.taken += 1
                     return item, request
                 self.arrived.put(Arrived(item, sample, request, request))
 
@@ -172,6 +181,10 @@ def answers(
         if stopping():
             return
         waiting = list(feed.out)
+        for _, request in feed.out.values():
+            runner.purse.settle(request, None)
+        if feed.poor and not feed.taken:
+            raise runner.purse.empty()
         if (error := feed.error) is not None:
             _raise_unless_of_one(error, waiting)
         elif not feed.ended:  # it could have asked these as well

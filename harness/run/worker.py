@@ -38,6 +38,7 @@ from harness.run.messages import (
     Timed,
     TimingBegun,
 )
+from harness.run.purse import Purse
 from harness.store import secrets
 from harness.targets import load_class
 from harness.task import Task, make_task
@@ -55,7 +56,7 @@ def run(
     asks nothing more, and nothing is timed.
     """
     secrets.name_variables(to_json(job.model))
-    clock = Clock()
+    clock, purse = Clock(), Purse(job.model, job.budget)
     try:
         with no_exit():
             import_s = _import(type(adapter) if adapter else load_class(job.model._target_, Adapter))
@@ -71,9 +72,9 @@ def run(
         yield CellStarted(cell.key)
         try:
             if job.timing:
-                yield from _time_cell(adapter, clock, job, cell, stopping, cold)
+                yield from _time_cell(adapter, clock, job, cell, purse, stopping, cold)
             else:
-                yield from _run_cell(adapter, clock, job, cell, stopping, paused)
+                yield from _run_cell(adapter, clock, job, cell, purse, stopping, paused)
         except DeviceLost as error:
             yield Died(str(error))
             return
@@ -122,10 +123,10 @@ def open_dataset(cell: CellJob, task: Task, data_dir: str | None) -> Dataset:
     return dataset if cell.indices is None else dataset.take(cell.indices)
 
 
-def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob) -> CellRunner:
+def _runner(adapter: Adapter, clock: Clock, job: Job, cell: CellJob, purse: Purse) -> CellRunner:
     task = make_task(cell.task._target_, cell.task)
     dataset = open_dataset(cell, task, job.data_dir)
-    return CellRunner(adapter, clock, job=job, cell=cell, task=task, dataset=dataset)
+    return CellRunner(adapter, clock, job=job, cell=cell, task=task, dataset=dataset, purse=purse)
 
 
 def _run_cell(
@@ -133,10 +134,11 @@ def _run_cell(
     clock: Clock,
     job: Job,
     cell: CellJob,
+    purse: Purse,
     stopping: Callable[[], bool],
     paused: Callable[[], bool],
 ) -> Iterator[Event]:
-    runner = _runner(adapter, clock, job, cell)
+    runner = _runner(adapter, clock, job, cell, purse)
     asked, size = 0, cell.batch_size
     total = sum(stop - start for start, stop in cell.batches)
     batches = streams.answers(runner, stopping, paused) if cell.stream else runner.batches(cell.batches, stopping)
@@ -166,6 +168,8 @@ def _run_cell(
 
         watch = latency.Stopwatch(ready, clock, job.device, stopping)
         figures = latency.quick(watch, runner.items.timed_units(), job.latency, job.latency.seconds / len(job.cells))
+        if runner.timing_cost:
+            figures["cost"] = round(runner.timing_cost, 6)
     notes = []
     if runner.shortened:
         notes.append(f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters")
@@ -176,11 +180,17 @@ def _run_cell(
 
 
 def _time_cell(
-    adapter: Adapter, clock: Clock, job: Job, cell: CellJob, stopping: Callable[[], bool], cold: dict[str, float]
+    adapter: Adapter,
+    clock: Clock,
+    job: Job,
+    cell: CellJob,
+    purse: Purse,
+    stopping: Callable[[], bool],
+    cold: dict[str, float],
 ) -> Iterator[Event]:
     """The full latency pass of a cell whose answers are there; in the data set's own order, as its first batches are
     timed and should hold short questions and long ones."""
-    runner = _runner(adapter, clock, job, replace(cell, indices=cell.indices and tuple(sorted(cell.indices))))
+    runner = _runner(adapter, clock, job, replace(cell, indices=cell.indices and tuple(sorted(cell.indices))), purse)
     watch = latency.Stopwatch(runner.ready, clock, job.device, stopping)
     figures: dict[str, Any] = {}
     for figures in latency.full(watch, runner.items.timed_units(), job.latency):

@@ -204,15 +204,15 @@ class CellStore:
 
     def ids(self) -> set[str]:
         """The ids of the records that are whole. What a loss of power has damaged is asked again."""
-        return {name for name, _ in self._whole_lines()}
+        return {record.id for record, _ in self._whole_lines()}
 
-    def _whole_lines(self) -> Iterator[tuple[str, bytes]]:
+    def _whole_lines(self) -> Iterator[tuple[Record, bytes]]:
         if self.records_path.exists():
             with self.records_path.open("rb") as file:
                 for line in file:
                     with suppress(ValueError):
                         if line.endswith(b"\n"):
-                            yield _record(line).id, line
+                            yield _record(line), line
 
     def keep(self, left: set[str]) -> None:
         """Rewrite records.jsonl with the records of these ids alone, each once; the set is used up.
@@ -221,15 +221,20 @@ class CellStore:
         """
         if self.records_path.exists():
             with replacing(self.records_path) as file:
-                for name, line in self._whole_lines():
-                    if name in left:
-                        left.remove(name)
+                for record, line in self._whole_lines():
+                    if record.id in left:
+                        left.remove(record.id)
                         file.write(line)
+
+    def spent(self) -> float:
+        """What the answers and their timing have cost."""
+        timing = self.outcome().get("latency") or {}
+        return sum(record.cost or 0.0 for record, _ in self._whole_lines()) + (timing.get("cost") or 0.0)
 
     def put_in_order(self, ids: Sequence[str]) -> None:
         """Rewrite records.jsonl with its records in the order of these ids."""
         self.close()
-        lines = dict(self._whole_lines())
+        lines = {record.id: line for record, line in self._whole_lines()}
         with replacing(self.records_path) as file:
             file.writelines(lines[name] for name in ids if name in lines)
 

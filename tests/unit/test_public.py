@@ -18,7 +18,7 @@ NAMES = [
 ]  # fmt: skip
 
 COMMANDS = {
-    "run": ["--cfg", "--config-dir", "--help", "settings"],
+    "run": ["--cfg", "--config-dir", "--help", "--yes", "settings"],
     "resume": ["--config-dir", "--help", "words"],
     "report": ["--config-dir", "--help", "--lang", "--out", "words"],
     "compare": ["--config-dir", "--fail-if-worse", "--help", "--json", "words"],
@@ -33,7 +33,7 @@ COMMANDS = {
 }
 
 SETTINGS = {
-    "ablate", "batch_size", "data_dir", "datasets", "device", "dtype", "engine", "latency", "limit", "models",
+    "ablate", "batch_size", "budget", "data_dir", "datasets", "device", "dtype", "engine", "latency", "limit", "models",
     "prompts", "report", "results_dir", "run", "seed", "tasks",
 }  # fmt: skip
 

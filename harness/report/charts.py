@@ -1,4 +1,4 @@
-"""Two charts for each task, as SVG and PNG: the headline metric with its intervals, and quality against latency.
+"""Charts for each task, as SVG and PNG: the headline metric with its intervals, and quality against latency and cost.
 
 They are drawn on matplotlib's figures without pyplot, so that nothing global is left behind. A model's origin shows in
 its colour (Okabe and Ito's, which every kind of colour vision tells apart) and in its marker. SVG text stays text.
@@ -7,7 +7,7 @@ its colour (Okabe and Ito's, which every kind of colour vision tells apart) and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def draw(summary: Summary, folder: Path, strings: Strings) -> tuple[dict[str, st
     from matplotlib import rc_context
 
     texts = [cell.label for cell in summary.cells] + [group.key.name for group in summary.groups]
-    texts += [strings(key) for key in ("axis_latency", "in-house", "en", "zh", "domestic", "frontier")]
+    texts += [strings(key) for key in ("axis_latency", "in-house", "en", "zh", "domestic", "frontier", "cost_frontier")]
     fonts, strings = families(texts, strings)
     svgs: dict[str, str] = {}
     figures: dict[str, list[Figure]] = {}
@@ -65,7 +65,7 @@ def draw(summary: Summary, folder: Path, strings: Strings) -> tuple[dict[str, st
     with rc_context(settings):
         for task in summary.tasks:
             groups = [group for group in summary.groups if group.key.task == task]
-            for kind, draw_one in (("quality", _quality), ("latency", _latency)):
+            for kind, draw_one in (("quality", _quality), ("latency", _latency), ("cost", _cost)):
                 canvas = draw_one(groups, strings)
                 if canvas is None:
                     continue
@@ -175,26 +175,57 @@ def _bars(axis: Axes, group: Group, most: int, top: float, strings: Strings) -> 
     _inscribe(axis, tables.title(group, strings, short=True), _metric(group, strings))
 
 
-# Quality against latency ----------------------------------------------------------------------------------------------
+# Quality against latency, and against cost ----------------------------------------------------------------------------
 
 
 def _latency(groups: Sequence[Group], strings: Strings) -> Canvas | None:
-    """A point for each model, and the frontier of those that no other beats in both; a panel for each machine. Models
-    without a rank are pale and take no part in the frontier, and the better values are always above.
+    """A panel for each machine on which models were timed."""
+    whole = [group for group in groups if not group.key.ablate]
+    shown = [
+        (group, tables.machine(machine, strings) if len(group.machines) > 1 else "", cells)
+        for group in whole
+        for machine, cells in _timed(group)
+    ]
+    return _against(shown, _milliseconds, ("axis_latency", "frontier"), strings)
+
+
+def _cost(groups: Sequence[Group], strings: Strings) -> Canvas | None:
+    """The models that cost something; others have no place on a scale of prices."""
+    whole = [group for group in groups if not group.key.ablate]
+    shown = [
+        (group, "", cells)
+        for group in whole
+        if (cells := [c for c in group.models if (c.cost_of_thousand or 0) > 0 and c.score.value is not None])
+    ]
+    return _against(shown, lambda cell: cell.cost_of_thousand or 0.0, ("axis_cost", "cost_frontier"), strings)
+
+
+def _against(
+    shown: Sequence[tuple[Group, str, list[Cell]]],
+    price: Callable[[Cell], float],
+    words: tuple[str, str],
+    strings: Strings,
+) -> Canvas | None:
+    """A point for each model, and the frontier of those that no other beats in both quality and `price`; a panel for
+    each group and machine. Models without a rank are pale and take no part in the frontier, and the better values are
+    always above. `words` name the strings of the axis and of the frontier.
 
     Ablations are left out: nobody asks how fast a model is without what it was asked about.
     """
-    whole = [group for group in groups if not group.key.ablate]
-    shown = [(group, machine, cells) for group in whole for machine, cells in _timed(group)]
     if not shown:
         return None
     canvas, axes = _panels(len(shown), 0.7, 1.15 * _WIDTHS[_across(len(shown)) - 1], 3.3)
-    for axis, (group, machine, cells) in zip(axes, shown, strict=True):
-        _scatter(axis, group, machine if len(group.machines) > 1 else "", cells, strings)
-    _legend(canvas, [group for group, _, _ in shown], strings, frontier=True)
-    for axis, (_, _, cells) in zip(axes, shown, strict=True):
-        _name(axis, cells)
+    points = [[(price(cell), cell.score.value or 0.0) for cell in cells] for *_, cells in shown]
+    for axis, (group, machine, cells), where in zip(axes, shown, points, strict=True):
+        _scatter(axis, group, machine, cells, where, strings(words[0]), strings)
+    _legend(canvas, [group for group, _, _ in shown], strings, frontier=strings(words[1]))
+    for axis, (_, _, cells), where in zip(axes, shown, points, strict=True):
+        _name(axis, cells, where)
     return canvas
+
+
+def _milliseconds(cell: Cell) -> float:
+    return float(cell.latency["p50_ms"])
 
 
 def _timed(group: Group) -> Iterator[tuple[str, list[Cell]]]:
@@ -221,16 +252,25 @@ def frontier(points: Sequence[tuple[float, float]], larger_is_better: bool = Tru
     return kept
 
 
-def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], strings: Strings) -> None:
-    """Draw one panel: the points with their intervals, and the frontier as a staircase."""
-    points = [_point(cell) for cell in cells]
+def _scatter(
+    axis: Axes,
+    group: Group,
+    machine: str,
+    cells: Sequence[Cell],
+    points: Sequence[tuple[float, float]],
+    below: str,
+    strings: Strings,
+) -> None:
+    """Draw one panel: the points with their intervals, and the frontier as a staircase. `below` labels the axis."""
     ranked = [point for cell, point in zip(cells, points, strict=True) if not cell.unranked_reason]
     edge = frontier(ranked, cells[0].larger_is_better)
     low, high = min(x for x, _ in points), max(x for x, _ in points)
     room = max((high / low) ** 0.12, 1.5)
     low, high = low / room, high * room
     corners = [
-        corner for (x, y), (_, below) in zip(edge, [*edge[:1], *edge], strict=False) for corner in ((x, below), (x, y))
+        corner
+        for (x, y), (_, before) in zip(edge, [*edge[:1], *edge], strict=False)
+        for corner in ((x, before), (x, y))
     ]
     corners += [(high, y) for _, y in edge[-1:]]
     axis.plot([x for x, _ in corners], [y for _, y in corners], color=COLOURS["reference"], linewidth=1)
@@ -253,7 +293,7 @@ def _scatter(axis: Axes, group: Group, machine: str, cells: Sequence[Cell], stri
         axis.invert_yaxis()
     heading = tables.title(group, strings, short=True)
     heading = f"{heading}\n{_short(machine, 60)}" if machine else heading
-    _inscribe(axis, heading, strings("axis_latency"), _metric(group, strings))
+    _inscribe(axis, heading, below, _metric(group, strings))
 
 
 def _scale(axis: Axes, low: float, high: float, bottom: float, top: float) -> None:
@@ -285,12 +325,12 @@ def ticks(low: float, high: float) -> list[float]:
     return found
 
 
-def _name(axis: Axes, cells: Sequence[Cell]) -> None:
+def _name(axis: Axes, cells: Sequence[Cell], where: Sequence[tuple[float, float]]) -> None:
     """Write each model's name beside its point, clear of the lines; a name that had to go farther has a line to it."""
     renderer: Any = axis.figure.canvas.get_renderer()  # type: ignore[union-attr]
     written = [axis.text(0, 0, _short(cell.label), fontsize=8, transform=None) for cell in cells]
     extents = [text.get_window_extent(renderer) for text in written]
-    points = [tuple(axis.transData.transform(_point(cell))) for cell in cells]
+    points = [tuple(axis.transData.transform(point)) for point in where]
     frame, reach = axis.bbox, 0.075 * axis.figure.dpi  # type: ignore[union-attr]
     lines = [
         line.get_transform().transform(line.get_path().vertices)
@@ -323,14 +363,10 @@ def _metric(group: Group, strings: Strings) -> str:
     return strings("smaller_is_better", metric=name) if name in group.smaller_is_better else name
 
 
-def _point(cell: Cell) -> tuple[float, float]:
-    return float(cell.latency["p50_ms"]), cell.score.value or 0.0
-
-
 # Both -----------------------------------------------------------------------------------------------------------------
 
 
-def _legend(canvas: Canvas, groups: Sequence[Group], strings: Strings, frontier: bool = False) -> None:
+def _legend(canvas: Canvas, groups: Sequence[Group], strings: Strings, frontier: str = "") -> None:
     from matplotlib.lines import Line2D
 
     present = {cell.origin for group in groups for cell in group.models}
@@ -340,7 +376,7 @@ def _legend(canvas: Canvas, groups: Sequence[Group], strings: Strings, frontier:
         if origin in present
     ]
     if frontier:
-        handles.append(Line2D([], [], color=COLOURS["reference"], linewidth=1, label=strings("frontier")))
+        handles.append(Line2D([], [], color=COLOURS["reference"], linewidth=1, label=frontier))
     else:
         names = dict.fromkeys((place, cell.label) for group in groups for place, cell in enumerate(group.references))
         for place, name in names:

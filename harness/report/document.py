@@ -126,6 +126,8 @@ def _group(group: Group, strings: Strings) -> list[Block]:
         blocks.append(Fold(f"{strings('pairs')}: {table.caption}", (Table(table.columns, table.rows), note)))
     if (table := tables.latency(group, strings)) is not None:
         blocks.append(Fold(strings("latency"), (table, Text(strings("latency_note")))))
+    if (table := tables.costs(group, strings)) is not None:
+        blocks += [Heading(4, strings("costs")), table, Text(strings("costs_note"))]
     if titled := list(timing.tables(group, strings)):
         parts = [block for title, table in titled for block in (Heading(5, title), table)]
         blocks += [Heading(4, strings("full_latency")), *parts, Text(strings("full_latency_note"))]

@@ -19,6 +19,7 @@ from harness.report.tables import Table
 _FACTS = [
     *("run", "machine", "model", "origin", "route", "status", "reason", "samples", "failed", "coverage", "of_answered"),
     *("text_cut", "cut_off", "refused", "empty", "unfinished", "max_new_tokens"),
+    *("tokens_in", "tokens_out", "reasoning_tokens", "cost"),
     *("clusters", "reliable", "doubt", "headline", "larger_is_better", "best", "unranked_reason"),
 ]
 _LATENCY = [
@@ -27,6 +28,8 @@ _LATENCY = [
 ]
 _NAMES = {"n": "timings"}
 """What a latency figure is called beside others: its own `n` would be taken for the samples'."""
+_SUMS = {name: f"all_{name}" for name in ("tokens_in", "tokens_out", "reasoning_tokens")}
+"""What a sum over a cell is called beside its latencies, whose `tokens_out` is a mean."""
 
 
 def results_csv(group: Group) -> str:
@@ -39,7 +42,8 @@ def results_csv(group: Group) -> str:
         row = [getattr(cell, fact) for fact in _FACTS] + list(cell.rank or (None, None))
         row += [bound for score in scores for bound in (score.value, score.low, score.high)]
         rows.append([*row, *(cell.latency.get(key) for key in _LATENCY)])
-    return _csv([*_FACTS, "rank_low", "rank_high", *bounds, *(_NAMES.get(key, key) for key in _LATENCY)], rows)
+    facts = [_SUMS.get(fact, fact) for fact in _FACTS]
+    return _csv([*facts, "rank_low", "rank_high", *bounds, *(_NAMES.get(key, key) for key in _LATENCY)], rows)
 
 
 def slices_csv(summary: Summary) -> str:

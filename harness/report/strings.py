@@ -147,6 +147,23 @@ STRINGS: dict[str, tuple[str, str]] = {
     "axis_latency": ("latency p50, ms (log scale)", "延迟 p50，毫秒（对数轴）"),
     "smaller_is_better": ("{metric} (smaller is better)", "{metric}（越小越好）"),
     "frontier": ("no model is both faster and better", "没有更快且更好的模型"),
+    "chart_cost": ("{task}: quality against cost", "{task}：质量与费用"),
+    "axis_cost": ("cost of 1,000 samples (log scale)", "每 1,000 个样本的费用（对数轴）"),
+    "cost_frontier": ("no model is both cheaper and better", "没有更便宜且更好的模型"),
+    # Money
+    "costs": ("Tokens and cost", "词元与费用"),
+    "all_tokens_in": ("tokens in", "输入词元"),
+    "all_tokens_out": ("tokens out", "输出词元"),
+    "reasoning_tokens": ("of them reasoning", "其中推理"),
+    "tokens_of_thousand": ("tokens per 1,000 samples", "每 1,000 个样本的词元"),
+    "cost": ("cost", "费用"),
+    "cost_of_thousand": ("cost per 1,000 samples", "每 1,000 个样本的费用"),
+    "over_network": ("over the network from {machine}", "经网络，自 {machine}"),
+    "costs_note": (
+        "Counts are the models' own, in the currency of each model's prices; what failed and told of no tokens is not "
+        "in them, nor is what timing took.",
+        "词元数由各模型自己给出，费用按各模型价格的货币计；失败且未报告词元的请求不在其中，测量延迟所用的也不在其中。",
+    ),
     # Sentences
     "subtitle": ("{models}, {cells} complete, {missing} not scored", "{models}，{cells}完成，{missing} 个未评分"),
     "counted_models": ("{n} models", "{n} 个模型"),

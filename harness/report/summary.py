@@ -37,13 +37,18 @@ class Slice:
     metrics: Mapping[str, Number]
 
 
+NETWORK = "network: "
+"""What stands before the machine's name where a model that runs elsewhere was timed from it."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One model, or reference row, in one group of one run."""
 
     run: str
     machine: str
-    """The run's machine in a few words: latencies are compared only where these are equal."""
+    """The run's machine in a few words, behind NETWORK for a model that runs elsewhere: latencies are compared only
+    where these are equal."""
     model: str
     label: str
     """The model's name, with its run where two runs of a joined report have a model of that name."""
@@ -77,6 +82,15 @@ class Cell:
     """Share of the answers that ended inside a trace of reasoning; they are empty as well."""
     max_new_tokens: int | None
     """The token limit."""
+    tokens_in: int | None
+    """Of all requests together; None where the model does not count them."""
+    tokens_out: int | None
+    reasoning_tokens: int | None
+    """So many of `tokens_out` were reasoning."""
+    cost: float | None
+    """Of all answers together, in the currency of the model's prices."""
+    served_by: Mapping[str, int]
+    """How many answers came under each of a server's names for the model."""
     headline: str
     metrics: Mapping[str, Number]
     definitions: Mapping[str, str]
@@ -103,6 +117,16 @@ class Cell:
     def score(self) -> Number:
         """The headline number."""
         return self.metrics.get(self.headline, Number())
+
+    @property
+    def remote(self) -> bool:
+        """Whether the model runs elsewhere."""
+        return self.machine.startswith(NETWORK)
+
+    @property
+    def cost_of_thousand(self) -> float | None:
+        """What a thousand samples cost."""
+        return 1_000 * self.cost / self.samples if self.cost is not None and self.samples else None
 
     @property
     def larger_is_better(self) -> bool:
@@ -396,7 +420,7 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
     clusters, rank = _count(row.get("clusters")), row.get("rank")
     return Cell(
         run=run.name,
-        machine=machine_name(run.machine),
+        machine=(NETWORK if row.get("remote") else "") + machine_name(run.machine),
         model=model,
         label=f"{model} @ {run.name}" if model in shared else model,
         origin=origin,
@@ -417,6 +441,11 @@ def _cell(row: Any, where: str, run: _Run, shared: set[str]) -> Cell:
         empty=number(row.get("empty")),
         unfinished=number(row.get("unfinished")),
         max_new_tokens=_count(row.get("max_new_tokens")),
+        tokens_in=_count(row.get("tokens_in")),
+        tokens_out=_count(row.get("tokens_out")),
+        reasoning_tokens=_count(row.get("reasoning_tokens")),
+        cost=number(row.get("cost")),
+        served_by=row.get("served_by") or {},
         headline=headline,
         metrics=metrics,
         definitions=_definitions(row),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from harness.report import formats
 from harness.report.strings import Strings
-from harness.report.summary import Cell, Group, Number, number
+from harness.report.summary import NETWORK, Cell, Group, Number, number
 
 T = TypeVar("T")
 Text = Callable[[Cell], str]
@@ -115,7 +115,7 @@ def results(group: Group, strings: Strings) -> Table:
 
     def name(cell: Cell) -> str:
         doubtful = "" if cell.reliable else UNRELIABLE
-        return " ".join(filter(None, (mark(cell, group), cell.label, doubtful, CUT_OFF if _cut_off(cell) else "")))
+        return " ".join(filter(None, (mark(cell, group), cell.label, doubtful, CUT_OFF if _marked(cell) else "")))
 
     def rank(cell: Cell) -> str:
         if cell.rank is None or cell.reference or not group.tested:
@@ -218,7 +218,10 @@ def latency(group: Group, strings: Strings) -> Table | None:
     return filled(
         timed,
         (Column(strings("model")), lambda cell: cell.label),
-        (Column(strings("machine_column"), drop_order=1), lambda cell: cell.machine if several else ""),
+        (
+            Column(strings("machine_column"), drop_order=1),
+            lambda cell: machine(cell.machine, strings) if several else "",
+        ),
         (Column(strings("dtype"), drop_order=1), lambda cell: cell.dtype),
         _figure(strings("p50"), "p50_ms"),
         _figure(strings("p90"), "p90_ms"),
@@ -319,7 +322,8 @@ def notes(group: Group, strings: Strings) -> list[str]:
     found = []
     found.extend(_joining(group, strings))
     if len(group.machines) > 1:
-        found.append(strings("machines_note", machines="; ".join(name or formats.NONE for name in group.machines)))
+        machines = "; ".join(machine(name, strings) or formats.NONE for name in group.machines)
+        found.append(strings("machines_note", machines=machines))
     counts = sorted({cell.samples for cell in group.models if cell.samples is not None})
     if len(counts) > 1:
         found.append(strings("counts_note", counts=", ".join(f"{n:,}" for n in counts)))
@@ -349,6 +353,43 @@ def notes(group: Group, strings: Strings) -> list[str]:
 def _cut_off(cell: Cell) -> bool:
     """Whether so many answers were cut off that the score may owe to it."""
     return (cell.cut_off or 0.0) > MANY_CUT_OFF
+
+
+def _marked(cell: Cell) -> bool:
+    """Whether a note says what a reader must know of the answers: cut off, or given by several models."""
+    return _cut_off(cell) or len(cell.served_by) > 1
+
+
+def machine(name: str, strings: Strings) -> str:
+    """Where latencies were measured, in words."""
+    if not name.startswith(NETWORK):
+        return name
+    return strings("over_network", machine=name.removeprefix(NETWORK) or formats.NONE)
+
+
+def costs(group: Group, strings: Strings) -> Table | None:
+    """Tokens and cost of each model, and of a thousand samples; None where no model runs elsewhere."""
+    cells = [cell for cell in group.models if cell.tokens_in is not None or cell.cost is not None]
+    if not any(cell.remote for cell in cells):
+        return None
+
+    def of_thousand(cell: Cell) -> str:
+        counts = [count for count in (cell.tokens_in, cell.tokens_out) if count is not None]
+        return formats.count(1_000 * sum(counts) / cell.samples) if cell.samples else formats.NONE
+
+    return filled(
+        cells,
+        (Column(strings("model")), lambda cell: cell.label),
+        (Column(strings("all_tokens_in"), right=True), lambda cell: formats.count(cell.tokens_in)),
+        (Column(strings("all_tokens_out"), right=True), lambda cell: formats.count(cell.tokens_out)),
+        (Column(strings("reasoning_tokens"), True, drop_order=1), lambda cell: formats.count(cell.reasoning_tokens)),
+        (Column(strings("tokens_of_thousand"), right=True), of_thousand),
+        (Column(strings("cost"), right=True, drop_order=1), lambda cell: formats.quantity(cell.cost)),
+        (
+            Column(strings("cost_of_thousand"), right=True, drop_order=1),
+            lambda cell: formats.quantity(cell.cost_of_thousand),
+        ),
+    )
 
 
 def _amiss(group: Group) -> list[str]:

@@ -66,15 +66,17 @@ class Purse:
         """The most that each request under way may cost, by its identity."""
         self._scale = 1.0
         """By how much the rule has fallen short of the tokens that were counted, at most."""
+        self._tried = False
+        """Whether an answer has come, and the rule been held against it: until then one request is asked at a time."""
         self._lock = threading.Lock()
 
     def allows(self, requests: Sequence[Request]) -> bool:
-        """Whether these can be paid for, whatever they cost; what they may cost is then laid aside."""
+        """Whether these can be paid for now, whatever they cost; what they may cost is then laid aside."""
         if self.left is None:
             return True
         most = {id(request): self._most(request) for request in requests}
         with self._lock:
-            if sum(most.values()) > self.left - sum(self._aside.values()):
+            if sum(most.values()) > self.left - sum(self._aside.values()) or (self._aside and not self._tried):
                 return False
             self._aside |= most
             return True
@@ -88,6 +90,7 @@ class Purse:
         with self._lock:
             most = self._aside.pop(id(request), 0.0)
             if isinstance(outcome, Answer):
+                self._tried = True
                 self.left -= most if outcome.cost is None else outcome.cost
                 if outcome.tokens_in and (ours := tokens_of(request)):
                     self._scale = max(self._scale, outcome.tokens_in / ours)

@@ -221,30 +221,34 @@ def _together(
     threading.Thread(target=feed.run, name="stream", daemon=True).start()
     start = time.monotonic()
     until, over = float("inf"), False
-    while not over and time.monotonic() < until:
-        if stopping():
-            until = min(until, time.monotonic() + GRACE)
-        if stopping() or paused():
+    try:
+        while not over and time.monotonic() < until:
+            if stopping():
+                until = min(until, time.monotonic() + GRACE)
+            if stopping() or paused():
+                feed.end()
+            found: list[Arrived] = []
+            wait, together = CHECK, 0.0
+            while wait > 0 and len(found) <= feed.room // 2:  # what waits here keeps others from being asked
+                try:
+                    arrived = feed.arrived.get(timeout=wait)
+                except queue.Empty:
+                    break
+                if arrived is None:
+                    over = True
+                    break
+                if not found:
+                    together = time.monotonic() + WITHIN
+                found.append(arrived)
+                wait = together - time.monotonic()
+            if found:
+                now = time.monotonic()
+                yield _batch(found, now - start)
+                feed.handed_on(sum(isinstance(arrived.request, Request) for arrived in found))
+                start = now
+    finally:
+        if not over:  # whoever took the events has gone
             feed.end()
-        found: list[Arrived] = []
-        wait, together = CHECK, 0.0
-        while wait > 0 and len(found) <= feed.room // 2:  # what waits here keeps others from being asked
-            try:
-                arrived = feed.arrived.get(timeout=wait)
-            except queue.Empty:
-                break
-            if arrived is None:
-                over = True
-                break
-            if not found:
-                together = time.monotonic() + WITHIN
-            found.append(arrived)
-            wait = together - time.monotonic()
-        if found:
-            now = time.monotonic()
-            yield _batch(found, now - start)
-            feed.handed_on(sum(isinstance(arrived.request, Request) for arrived in found))
-            start = now
 
 
 def _batch(found: Sequence[Arrived], seconds: float) -> tuple[Batch, list[Outcome], float]:

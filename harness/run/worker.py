@@ -166,8 +166,11 @@ def _run_cell(
                 time.sleep(streams.CHECK)
             return runner.ready(unit, tokens)
 
-        watch = latency.Stopwatch(ready, clock, job.device, stopping)
+        stops = stopping if job.model.remote else lambda: False
+        watch = latency.Stopwatch(ready, clock, job.device, stops)
         figures = latency.quick(watch, runner.items.timed_units(), job.latency, job.latency.seconds / len(job.cells))
+        if stops():  # a resume times it to its end
+            return
         if runner.timing_cost:
             figures["cost"] = round(runner.timing_cost, 6)
     notes = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections import Counter
@@ -245,6 +246,43 @@ def test_what_stream_raises_costs_the_request_at_fault_alone():
     Streamer.way, Streamer.asked = several, Counter()
     assert outcomes(run()) == dict.fromkeys(map(str, range(N))) | {"7": "RuntimeError: odd"}
     assert sum(Streamer.asked.values()) <= N + 2 * Streamer.concurrency
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "TypeError: Streamer.stream() must give Answers, not NoneType"),
+        ("yes", "TypeError: Streamer.stream() must give Answers, not str"),
+        (Answer("yes", tokens_out=1.5), "TypeError: Streamer.stream() must count tokens by int or None, not float"),  # pyright: ignore[reportArgumentType]
+        (Answer("yes", cost=float("nan")), "The answer cannot be kept: its cost is not one."),
+        (Answer("yes", tokens_in=-1), "The answer cannot be kept: the count of its tokens is not one of tokens."),
+        (Answer("yes", reasoning="\ud83d"), "The answer cannot be kept: its text holds half a character"),
+    ],
+)
+def test_what_is_no_answer_costs_its_question_alone(given, said):
+    def way(self, requests):
+        for index, request in requests:
+            answer = self.ask(request)
+            yield index, given if index == 7 else answer
+
+    Streamer.way = way
+    found = outcomes(run())
+    assert {id_ for id_, error in found.items() if error} == {"7"}
+    assert said in str(found["7"])
+    assert sum(Streamer.asked.values()) == N
+
+
+def test_an_adapter_that_exits_in_its_stream_ends_nothing_else():
+    def way(self, requests):
+        for index, request in requests:
+            answer = self.ask(request)
+            if index == 7:
+                sys.exit(3)
+            yield index, answer
+
+    Streamer.way = way
+    assert outcomes(run())["7"] == "RuntimeError: the adapter called sys.exit(3)"
+    assert sum(Streamer.asked.values()) == N
 
 
 def test_what_stream_raises_with_nothing_under_way_fails_the_cell():

@@ -160,6 +160,8 @@ class GroupSummary:
             self.cells.append(_blank(info, outcome))
             if outcome["status"] == "complete":
                 self._score_or_say_why(self.cells[-1], store, outcome)
+            elif info.get("remote"):  # what was spent is spent
+                self.cells[-1]["cost"] = store.spent() or None
         self.cells += self.chance
         for cell in self._compared():
             cell["unranked_reason"] = self._unranked_reason(cell)

@@ -32,7 +32,13 @@ class Estimate:
     def __str__(self) -> str:
         timed = f" (and up to {self.timings:,} to time it)" if self.timings else ""
         tokens = f"about {self.tokens_in:,} tokens in and at most {self.tokens_out:,} out"
-        cost = "" if self.cost is None else f": about {self.cost:,.2f} at its prices"
+        cost = ""
+        if self.cost is not None:
+            cost = (
+                f": about {self.cost:,.2f} at its prices"
+                if self.cost >= 1
+                else f": about {self.cost:.2g} at its prices"
+            )
         return f"{self.model}: {self.calls:,} {'call' if self.calls == 1 else 'calls'}{timed}, {tokens}{cost}"
 
 

@@ -49,6 +49,11 @@ class Adapter:
     def close(self) -> None:
         """Free what `load` took. The process ends soon after; the default does nothing."""
 
+    def notes(self) -> Sequence[str]:
+        """What is to be told beside the results of the cell that was asked last, such as "3 images made smaller for the
+        endpoint's limits"; asked once, when the cell is done."""
+        return ()
+
     def prepare(self, requests: Sequence[Request], route: Route) -> Any:
         """Host work for a batch; safe in a thread beside device work. The default hands the requests on.
 
@@ -91,7 +96,8 @@ class Streams(Protocol):
 
         For an adapter whose answers do not depend on what is asked with them (a served model). It takes requests as it
         has room for them (at most twice its `concurrency`, an attribute, are handed out and unanswered), and itself
-        waits and repeats where that helps: the engine repeats nothing. It serves the route "generate".
+        waits and repeats where that helps: the engine repeats nothing. It serves the route "generate". A UserError that
+        it raises says that the model cannot be asked at all, and fails all its cells.
         """
         ...
 

@@ -387,6 +387,17 @@ def decoded_size(media: Media) -> int:
         return 0
 
 
+def original(media: Media) -> bytes:
+    """A medium's encoded bytes as they stand in its file; raises SampleError where they cannot be read.
+
+    Not for an array, which has none.
+    """
+    try:
+        return _file(media).getvalue()
+    except (OSError, ValueError) as error:
+        raise _failure(media, str(error)) from error
+
+
 def _file(media: Media) -> io.BytesIO:
     """A medium's encoded bytes; raises OSError or ValueError with a reason."""
     if isinstance(media.source, Path):

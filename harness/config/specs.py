@@ -53,6 +53,11 @@ class ModelSpec:
     max_new_tokens: int | None = None
     """The most tokens of an answer, such as 4096 for a model that reasons before it answers; None: the task's."""
     trust_remote_code: bool = False
+    server: str = ""
+    """For a chat model: the server in conf/server/ that runs it, such as vllm, started for it and ended after it;
+    empty: it runs in the harness's own process."""
+    gpus: int = 1
+    """How many GPUs such a server spreads the model over."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the adapter's constructor after `spec`, for adapters without a spec class of their own."""
 
@@ -85,6 +90,21 @@ class EndpointSpec(ModelSpec):
     @property
     def remote(self) -> bool:
         return True
+
+
+@dataclass
+class ServerSpec:
+    """A server that is started for a model: a file of conf/server/."""
+
+    command: list[str] = MISSING
+    """The program and its arguments, without a shell. {python} is this Python, {checkpoint} the folder of the weights,
+    {port} a free port of this machine, {gpus} the model's `gpus`, and {dtype} its dtype."""
+    health: str = "/health"
+    """The page that says 200 once the server is ready."""
+    ready_s: float = 900.0
+    """The longest that it may take to be ready."""
+    concurrency: int = 64
+    """The most requests that are under way at the same time."""
 
 
 @dataclass
@@ -234,6 +254,8 @@ class RunSpec:
     tasks: dict[str, Any] = field(default_factory=dict)
     datasets: dict[str, Any] = field(default_factory=dict)
     prompts: dict[str, Any] = field(default_factory=dict)
+    servers: dict[str, Any] = field(default_factory=dict)
+    """The servers that may be started for models, by the names of their files in conf/server/."""
     engine: EngineSpec = field(default_factory=EngineSpec)
     latency: LatencySpec = field(default_factory=LatencySpec)
     report: ReportSpec = field(default_factory=ReportSpec)
@@ -321,6 +343,7 @@ SPECS: dict[str, type] = {
     "run": RunSpec,
     "model": ModelSpec,
     "endpoint": EndpointSpec,
+    "server": ServerSpec,
     "task": TaskSpec,
     "captioning": CaptioningSpec,
     "dataset": DatasetSpec,

@@ -428,7 +428,7 @@ def _handle(event: Event, job: Job, writers: dict[str, CellWriter], progress: Pr
             progress.warn(reason)
             for cell in job.cells:
                 if not writers[cell.key].store.complete:
-                    writers[cell.key].store.fail("failed", reason)
+                    writers[cell.key].store.fail("failed", reason, event.again)
         case Failed(key, reason):
             progress.warn(f"{key}: {reason}")
             writers[str(key)].store.fail("failed", reason, event.again)

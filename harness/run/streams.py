@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from harness.errors import OutOfBudget, SampleError
+from harness.errors import OutOfBudget, SampleError, UserError
 from harness.records import Request, Sample
 from harness.run.cell_runner import Batch, CellRunner
 from harness.run.faults import DeviceLost, describe, device_lost, no_exit, without_frames
@@ -30,6 +30,10 @@ GRACE = 10.0
 
 class StreamFault(Exception):
     """The adapter broke the contract of `stream`: its cell fails."""
+
+
+class Unusable(Exception):
+    """The model cannot be asked at all, in no cell: the adapter raised UserError, which says why."""
 
 
 class Arrived(NamedTuple):
@@ -162,8 +166,8 @@ def answers(
     """Ask the cell's items; yields what arrived together, with the outcomes and the seconds that they took.
 
     Ends early once `stopping()` is true, or the cell is given up. While `paused()` is true nothing more is asked.
-    Raises OutOfBudget where the adapter does, when what was under way has arrived; DeviceLost; StreamFault; and what
-    `stream` raises while no request waits for an outcome.
+    Raises OutOfBudget where the adapter does, when what was under way has arrived; Unusable where it raises UserError;
+    DeviceLost; StreamFault; and what `stream` raises while no request waits for an outcome.
     """
     left = deque(item for extent in runner.cell.batches for item in range(*extent))
     alone = runner.cell.alone
@@ -210,6 +214,8 @@ def _raise_unless_of_one(error: BaseException, waiting: Sequence[int]) -> None:
     """Raise what `stream` raised, unless it may be the fault of one of the requests that wait for an outcome."""
     if device_lost(error):
         raise DeviceLost(describe(error)) from error
+    if isinstance(error, UserError):
+        raise Unusable(describe(error)) from error
     if not waiting or isinstance(error, OutOfBudget | StreamFault) or not isinstance(error, Exception):
         raise error
 

@@ -78,6 +78,9 @@ def run(
         except DeviceLost as error:
             yield Died(str(error))
             return
+        except streams.Unusable as error:
+            yield Failed(None, f"{job.name}: {error}", again=True)
+            break
         except OutOfBudget as error:
             yield OutOfMoney(describe(error))
             break
@@ -173,7 +176,7 @@ def _run_cell(
             return
         if runner.timing_cost:
             figures["cost"] = round(runner.timing_cost, 6)
-    notes = []
+    notes = list(adapter.notes())
     if runner.shortened:
         notes.append(f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters")
     if runner.size.failed:

@@ -126,6 +126,11 @@ _folders: list[Path] = []
 """The folders of settings that this process was given, of which the last wins."""
 
 
+def folders() -> list[Path]:
+    """The folders of settings that this process was given, of which the last wins."""
+    return list(_folders)
+
+
 def import_from(folder: Path) -> None:
     """Make `folder` a place to import adapters, tasks and trainables from, after all others, and to know them by the
     names that its settings give them."""

@@ -21,7 +21,7 @@ class ServedSpec(EndpointSpec):
 
     not_in_fingerprint: ClassVar[tuple[str, ...]] = (
         *EndpointSpec.not_in_fingerprint,
-        *("requests_per_minute", "tokens_per_minute", "timeout_s", "retries"),
+        *("requests_per_minute", "tokens_per_minute", "timeout_s", "retries", "launch"),
     )
 
     model: str = ""
@@ -56,3 +56,8 @@ class ServedSpec(EndpointSpec):
     @property
     def remote(self) -> bool:
         return self.launch is None
+
+    @property
+    def patience_s(self) -> float:
+        ready_s = self.launch.ready_s if self.launch else 0.0
+        return ready_s + (self.retries + 1) * self.timeout_s

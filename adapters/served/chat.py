@@ -144,7 +144,10 @@ class Served(Adapter):
         try:
             body, tokens = self._body(request)
             on_text = self.clock.token if body.get("stream") else None
-            return self.endpoint.ask("/chat/completions", body, answer_of, tokens, on_text)
+            answer = self.endpoint.ask("/chat/completions", body, answer_of, tokens, on_text)
+            if self.server is not None:
+                answer.served_by = ""  # the folder of the weights on this machine
+            return answer
         except Denied as error:
             hints = {401: "Is the key right?", 404: f"Is there a model '{self.name}', and is base_url right?"}
             if error.status in hints or 300 <= error.status < 400 or self._denies_all(self.endpoint):

@@ -18,7 +18,17 @@ from typing import Any, NamedTuple, get_args
 
 from harness.checkpoint import is_here
 from harness.config.files import ConfigFiles, FileFault, place, read
-from harness.config.specs import SPECS, DatasetSpec, EndpointSpec, ModelSpec, RunSpec, TrainingSpec, spec_class, to_json
+from harness.config.specs import (
+    SPECS,
+    DatasetSpec,
+    EndpointSpec,
+    ModelSpec,
+    RunSpec,
+    ServerSpec,
+    TrainingSpec,
+    spec_class,
+    to_json,
+)
 from harness.errors import UserError, nearest
 from harness.records import ABLATIONS, ORIGINS, Language, Modality
 from harness.store import secrets
@@ -36,7 +46,7 @@ LISTS = ("ablate",)
 _NOT_SECRET = {f.name for f in fields(ModelSpec)} - {"options"}
 """Settings of every model, none of which can be a key."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
-_FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|columns|slices|where|values|labels)(\.|$)")
+_FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|extra_body|columns|slices|where|values|labels)(\.|$)")
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
 
@@ -107,6 +117,9 @@ def compose(
             before = set(run.models)
             run.models |= own or {}
             _check_values(run, files)
+            for name, spec in run.models.items():
+                if spec.server:
+                    run.models[name] = _behind_server(run, name, spec, files)
             return Composed(run, from_sets - (set(chosen["model"]) - before), choice.faults)
         except FileFault as fault:
             choice.drop(fault)
@@ -122,14 +135,45 @@ def _command_line_first(run: RunSpec, said: set[str]) -> None:
             model.dtype = run.dtype
 
 
+CHAT, SERVED_CHAT = "harness.adapters.transformers.chat.", "harness.adapters.served.chat.Served"
+"""Adapters of models that a server can run as well, by how their names begin; and the adapter that asks it."""
+
+
+def _behind_server(run: RunSpec, name: str, spec: ModelSpec, files: ConfigFiles) -> ModelSpec:
+    """The settings of a chat model as those of one that a server answers for, which is started for it."""
+    if spec.server not in run.servers:
+        reason = f"there is no server '{spec.server}'. {nearest(spec.server, run.servers)}"
+        raise _wrong(files, "model", name, "server", f"server: {reason}")
+    if not spec._target_.startswith(CHAT):
+        raise _wrong(files, "model", name, "server", f"server: only chat models ({CHAT}…) can be run by a server.")
+    launch: ServerSpec = run.servers[spec.server]
+    kept = {f.name: getattr(spec, f.name) for f in fields(ModelSpec) if f.name not in ("_target_", "options")}
+    template = spec.options.get("template")
+    return spec_class("served")(
+        **kept,
+        _target_=SERVED_CHAT,
+        launch=launch,
+        concurrency=launch.concurrency,
+        extra_body={"chat_template_kwargs": template} if template else {},
+    )
+
+
+def servers_of_today(folders: Sequence[Path]) -> dict[str, ServerSpec]:
+    """The servers as the bundled files and those of these folders describe them."""
+    files = ConfigFiles(folders)
+    lists = [f"server={_listed(files.members('server'))}"]
+    return _objects(_hydra(lists, files), files).servers
+
+
 class _Choice:
     """The members of each group that are composed. Those that came through a set alone may be left out."""
 
     def __init__(self, selected: Mapping[str, list[str]], files: ConfigFiles) -> None:
         self.files = files
         self.names, self.droppable = _choose(selected, files)
-        self.names["prompt"] = list(files.members("prompt"))
-        self.droppable["prompt"] = set(self.names["prompt"])
+        for group in ("prompt", "server"):  # these always come along
+            self.names[group] = list(files.members(group))
+            self.droppable[group] = set(self.names[group])
         self.faults: list[str] = []
         for group, names in self.names.items():
             for name in list(names):
@@ -365,7 +409,7 @@ def _explained(error: Exception, files: ConfigFiles) -> UserError:
         cls = next((cls for cls in SPECS.values() if cls.__name__ == unknown[2].split(".")[-1]), None)
         hint = nearest(unknown[1], [f.name for f in fields(cls)]) if cls else ""
         return wrong(key or unknown[1], f"there is no key '{key or unknown[1]}'. {hint}".strip())
-    member_key = re.fullmatch(r"(model|task|dataset|prompt)s\.([\w-]+)", key)
+    member_key = re.fullmatch(r"(model|task|dataset|prompt|server)s\.([\w-]+)", key)
     if member_key and "not in struct" in text:
         hint = nearest(member_key[2], files.members(member_key[1]))
         return UserError(f"there is no {member_key[1]} '{member_key[2]}' in this run. {hint}")
@@ -383,7 +427,7 @@ def _explained(error: Exception, files: ConfigFiles) -> UserError:
 
 def _within(key: str) -> str:
     """A key as it stands in its member's file: models.mine.batch_size is batch_size there."""
-    return re.sub(r"^(models|tasks|datasets|prompts|recipes)\.[^.]+\.", "", key)
+    return re.sub(r"^(models|tasks|datasets|prompts|servers|recipes)\.[^.]+\.", "", key)
 
 
 def _typed(config: Any, chosen: dict[str, list[str]], files: ConfigFiles) -> RunSpec:
@@ -448,6 +492,9 @@ def _check_model(run: RunSpec, name: str, spec: Any, files: ConfigFiles) -> None
         raise _wrong(files, "model", name, "batch_size", f"batch_size={spec.batch_size}: give a number of at least 1.")
     if spec.parameters is not None and not (math.isfinite(spec.parameters) and spec.parameters >= 0):
         raise _wrong(files, "model", name, "parameters", f"parameters={spec.parameters} is not a number of millions.")
+    if spec.gpus < 1 or (spec.gpus > 1 and not spec.server):
+        reason = "a server alone spreads a model over several (server=vllm)." if spec.gpus > 1 else "give at least 1."
+        raise _wrong(files, "model", name, "gpus", f"gpus={spec.gpus}: {reason}")
     if isinstance(spec, EndpointSpec):
         _check_endpoint(name, spec, files)
 

@@ -66,6 +66,11 @@ class ModelSpec:
         """Whether it runs elsewhere and is there already, so that it needs none of this machine's devices."""
         return False
 
+    @property
+    def patience_s(self) -> float:
+        """How many seconds its process may give no sign beyond what `engine.timeout_s` allows: it waits for others."""
+        return 0.0
+
 
 @dataclass
 class EndpointSpec(ModelSpec):

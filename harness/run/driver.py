@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config.specs import EndpointSpec, RunSpec, from_json, to_json
+from harness.config.compose import CHAT, SERVED_CHAT, servers_of_today
+from harness.config.specs import EndpointSpec, RunSpec, ServerSpec, from_json, to_json
 from harness.errors import StorageError, UserError
 from harness.measure import machine
 from harness.media import thumbnail
@@ -54,7 +55,7 @@ from harness.run.purse import left_to, price
 from harness.store.cells import CellStore
 from harness.store.files import file_stem, write_json
 from harness.store.runs import RunFolder
-from harness.targets import current_target, known_setting
+from harness.targets import current_target, folders, known_setting
 
 
 def begin(plan: Plan, folder: RunFolder) -> None:
@@ -457,6 +458,7 @@ def _is_timed(info: Mapping[str, Any]) -> bool:
 
 def _take_from_today(folder: RunFolder, run: RunSpec) -> None:
     """Take what decides which code runs from today's settings; raises UserError where the folder says another thing."""
+    servers: dict[str, ServerSpec] = {}
     for group, members in (("model", run.models), ("task", run.tasks)):
         for name, spec in members.items():
             target = known_setting(group, name, "_target_")
@@ -464,6 +466,10 @@ def _take_from_today(folder: RunFolder, run: RunSpec) -> None:
                 more = "--config-dir names the folder with its file, or the same call from Python goes on with it"
                 raise UserError(f"{folder.path}: there is no {group} '{name}' here; {more}.")
             today = {"_target_": current_target(target)}
+            if group == "model" and spec.server:
+                today["_target_"] = SERVED_CHAT if today["_target_"].startswith(CHAT) else today["_target_"]
+                servers = servers or servers_of_today(folders())
+                _check_server(folder, name, spec, servers)
             before = {"_target_": current_target(str(spec._target_))}
             if group == "model":
                 today["trust_remote_code"] = known_setting(group, name, "trust_remote_code") or "false"
@@ -475,6 +481,17 @@ def _take_from_today(folder: RunFolder, run: RunSpec) -> None:
                         "the run's. Start a new run, or put back what was changed."
                     )
             spec._target_ = today["_target_"]
+
+
+def _check_server(folder: RunFolder, name: str, spec: Any, servers: Mapping[str, ServerSpec]) -> None:
+    """Have the command of a model's server be today's; raises UserError where the run folder says another one."""
+    today = servers.get(spec.server)
+    if today is None or getattr(spec, "launch", None) is None or spec.launch.command != today.command:
+        raise UserError(
+            f"{folder.path}: model '{name}' has a server '{spec.server}' whose command is not that of today's settings. "
+            "Start a new run, or put back what was changed."
+        )
+    spec.launch.command = list(today.command)
 
 
 def keep_budgets(run: RunSpec, folder: RunFolder) -> None:

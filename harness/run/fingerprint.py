@@ -33,7 +33,7 @@ FOLLOWED = ("harness.adapters", "harness.tasks", "harness.pocket")
 """Packages of ours whose source can change an answer. The engine must not change any, and the tests see to that."""
 
 
-ELSEWHERE = ("checkpoint", "batch_size", "dtype", "developer", "license", "origin", "parameters")
+ELSEWHERE = ("checkpoint", "batch_size", "dtype", "developer", "license", "origin", "parameters", "server", "gpus")
 """Settings of a model that stand in a fingerprint by themselves, or that only tell people about it."""
 
 
@@ -63,6 +63,8 @@ def fingerprint(
         "task settings": digest(to_json(job.task)),
         "task source": source_digest(_module_of(job.task)),
     }
+    if launch := getattr(model, "launch", None):
+        found["server"] = digest(launch.command)
     if job.ablate != "none":
         found["ablation"] = [job.ablate, job.seed]
     if job.stream:  # an answer does not depend on what is asked with it

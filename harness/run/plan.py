@@ -118,6 +118,10 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
         secrets.name_variables(to_json(spec))
     device = machine.pick_device(run.device)
     plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus), objects=dict(objects or {}))
+    if (most := max((spec.gpus for spec in run.models.values()), default=1)) > 1:
+        if len(plan.devices) < most:
+            raise UserError(f"gpus={most}: there are no {most} GPUs for one model here, but {len(plan.devices)}.")
+        plan.devices = [device]  # one model after another, as one of them takes several GPUs
     plan.remarks += rename_targets([*run.models.values(), *run.tasks.values()])
     plan.run.models = dict(_at_hand(plan, from_sets))
     if not plan.run.models:

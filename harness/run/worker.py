@@ -181,7 +181,8 @@ def _run_cell(
         notes.append(f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters")
     if runner.size.failed:
         notes.append(f"memory ran out in {counted(runner.size.failed, 'batch', 'batches')}, asked in smaller parts")
-    peak = None if job.model.remote else machine.peak_memory_mb(job.device)
+    elsewhere = job.model.remote or getattr(job.model, "launch", None)  # the memory of a server is not this process's
+    peak = None if elsewhere else machine.peak_memory_mb(job.device)
     yield CellEnded(cell.key, peak, figures, "; ".join(notes))
 
 

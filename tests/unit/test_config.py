@@ -258,3 +258,17 @@ def test_a_data_set_without_a_task_brings_its_tasks(mine):
     assert set(settings("model=mine", "dataset=pocket-audio", config_dir=mine).tasks) == {"vqa"}
     assert set(settings("model=mine", config_dir=mine).tasks) == {"vqa"}
     assert set(settings("model=mine", "dataset=pocket", "task=captioning", config_dir=mine).tasks) == {"captioning"}
+
+
+def test_a_chat_model_runs_behind_a_server_by_one_setting_and_others_are_refused():
+    from harness.adapters.served import ServedSpec
+
+    run = settings("model=pocket-smolvlm", "models.pocket-smolvlm.server=transformers", "servers.transformers.ready_s=9")
+    spec = run.models["pocket-smolvlm"]
+    assert isinstance(spec, ServedSpec)
+    assert (spec._target_, spec.checkpoint) == ("harness.adapters.served.chat.Served", "bundled:pocket-smolvlm")
+    assert (spec.launch.ready_s, spec.concurrency, spec.remote) == (9, 4, False)
+    assert from_json(to_json(run)) == run
+    assert "Did you mean 'vllm'" in refused("model=pocket-smolvlm", "models.pocket-smolvlm.server=vlm")
+    assert "only chat models" in refused("model=pocket-clip", "models.pocket-clip.server=vllm")
+    assert "a server alone" in refused("model=pocket-smolvlm", "models.pocket-smolvlm.gpus=2")

@@ -34,7 +34,7 @@ COMMANDS = {
 
 SETTINGS = {
     "ablate", "batch_size", "budget", "data_dir", "datasets", "device", "dtype", "engine", "latency", "limit", "models",
-    "prompts", "report", "results_dir", "run", "seed", "tasks",
+    "prompts", "report", "results_dir", "run", "seed", "servers", "tasks",
 }  # fmt: skip
 
 

@@ -86,10 +86,11 @@ class LocalEngine:
         if self._paused:
             self._send(PAUSE)
         finished, hung = False, False
+        limit = self.timeout_s + job.model.patience_s
         try:
             while True:
                 try:
-                    if not ours.poll(self.timeout_s):
+                    if not ours.poll(limit):
                         hung = True
                         _end(process)
                         break
@@ -103,7 +104,7 @@ class LocalEngine:
             process.join(10)
             if not finished and not self._stopping:
                 if hung:
-                    yield Died(f"the process gave no sign for {self.timeout_s:g} s", "hang")
+                    yield Died(f"the process gave no sign for {limit:g} s", "hang")
                 else:
                     cause = "kill" if process.exitcode == -signal.SIGKILL else "crash"
                     yield Died(f"the process {_ending(process.exitcode)}", cause)

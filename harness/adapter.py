@@ -49,7 +49,7 @@ class Adapter:
     def close(self) -> None:
         """Free what `load` took. The process ends soon after; the default does nothing."""
 
-    def notes(self) -> Sequence[str]:
+    def remarks(self) -> Sequence[str]:
         """What is to be told beside the results of the cell that was asked last, such as "3 images made smaller for the
         endpoint's limits"; asked once, when the cell is done."""
         return ()

@@ -74,7 +74,7 @@ class Served(Adapter):
         if self.server is not None:
             self.server.end()
 
-    def notes(self) -> list[str]:
+    def remarks(self) -> list[str]:
         """What is to be told of the cell: how many images the endpoint's limits made smaller."""
         scaled, self.scaled = len(self.scaled), set()
         return [f"{counted(scaled, 'image')} made smaller for the endpoint's limits"] if scaled else []
@@ -117,7 +117,10 @@ class Served(Adapter):
                         if more and begun < self.concurrency:
                             begin()
                         more = False
-                    found.put((item[0], self._outcome(item[1])))
+                    outcome = self._outcome(item[1])
+                    if isinstance(outcome, UserError):
+                        stopped.set()
+                    found.put((item[0], outcome))
             except Exception as error:  # what the iterator raised
                 found.put((-1, UserError(f"the requests ended: {error}")))
             finally:

@@ -46,7 +46,9 @@ LISTS = ("ablate",)
 _NOT_SECRET = {f.name for f in fields(ModelSpec)} - {"options"}
 """Settings of every model, none of which can be a key."""
 _TEXT_KEYS = re.compile(r"(^|\.)(run|results_dir|data_dir|work_dir|checkpoint|path|revision|homepage)$")
-_FREE_KEYS = re.compile(r"^(models|datasets)\.[\w-]+\.(options|processor|extra_body|columns|slices|where|values|labels)(\.|$)")
+_FREE_KEYS = re.compile(
+    r"^(models|datasets)\.[\w-]+\.(options|processor|extra_body|columns|slices|where|values|labels)(\.|$)"
+)
 """Mappings whose keys are the user's own, so that Hydra must let new ones in."""
 
 

@@ -488,8 +488,8 @@ def _check_server(folder: RunFolder, name: str, spec: Any, servers: Mapping[str,
     today = servers.get(spec.server)
     if today is None or getattr(spec, "launch", None) is None or spec.launch.command != today.command:
         raise UserError(
-            f"{folder.path}: model '{name}' has a server '{spec.server}' whose command is not that of today's settings. "
-            "Start a new run, or put back what was changed."
+            f"{folder.path}: model '{name}' has a server '{spec.server}' whose command is not that of today's "
+            "settings. Start a new run, or put back what was changed."
         )
     spec.launch.command = list(today.command)
 

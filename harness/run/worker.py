@@ -176,7 +176,7 @@ def _run_cell(
             return
         if runner.timing_cost:
             figures["cost"] = round(runner.timing_cost, 6)
-    notes = list(adapter.notes())
+    notes = list(adapter.remarks())
     if runner.shortened:
         notes.append(f"{counted(runner.shortened, 'answer')} cut at {LONGEST:,} characters")
     if runner.size.failed:

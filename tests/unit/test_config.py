@@ -263,7 +263,9 @@ def test_a_data_set_without_a_task_brings_its_tasks(mine):
 def test_a_chat_model_runs_behind_a_server_by_one_setting_and_others_are_refused():
     from harness.adapters.served import ServedSpec
 
-    run = settings("model=pocket-smolvlm", "models.pocket-smolvlm.server=transformers", "servers.transformers.ready_s=9")
+    run = settings(
+        "model=pocket-smolvlm", "models.pocket-smolvlm.server=transformers", "servers.transformers.ready_s=9"
+    )
     spec = run.models["pocket-smolvlm"]
     assert isinstance(spec, ServedSpec)
     assert (spec._target_, spec.checkpoint) == ("harness.adapters.served.chat.Served", "bundled:pocket-smolvlm")

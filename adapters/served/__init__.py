@@ -43,8 +43,8 @@ class ServedSpec(EndpointSpec):
     """What the endpoint is told of each image: low, high, auto, or nothing."""
     extra_body: dict[str, Any] = field(default_factory=dict)
     """Further keys of each request's body, which beat the adapter's own; a key that is null is not sent at all."""
-    limit_key: str = "max_tokens"
-    """The key under which the endpoint takes the most tokens of an answer: max_tokens or max_completion_tokens."""
+    limit_name: str = "max_tokens"
+    """The name under which the endpoint takes the most tokens of an answer: max_tokens or max_completion_tokens."""
     system: str = ""
     """A system message before each request."""
     seed: int | None = None

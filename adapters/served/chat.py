@@ -186,7 +186,7 @@ class Served(Adapter):
             "model": self.name,
             "messages": [*messages, {"role": "user", "content": content}],
             "temperature": 0,
-            spec.limit_key: request.max_new_tokens,
+            spec.limit_name: request.max_new_tokens,
         }
         if spec.seed is not None:
             body["seed"] = spec.seed

@@ -146,7 +146,7 @@ class Endpoint:
     def _attempts(
         self, call: Callable[[], dict[str, Any]], read: Callable[[dict[str, Any]], Read], tokens: float
     ) -> Read:
-        gone_at, retries = 0.0, self.retries
+        retries = self.retries
         for attempt in range(retries + 1):
             self.pace.enter(tokens)
             reply, own, answered = None, 0.0, False
@@ -156,7 +156,6 @@ class Endpoint:
                 self.answered_at, answered = time.monotonic(), True
                 return found
             except Passing as error:
-                gone_at = gone_at or (time.monotonic() if error.gone else 0.0)
                 pause = error.wait
                 if pause is None:
                     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1)
@@ -166,7 +165,7 @@ class Endpoint:
                     raise UserError(f"{self.base_url} cannot be reached: {error}. Is the server up?") from error
                 if attempt == retries:
                     tries = f"after {attempt + 1} tries"
-                    if error.gone and self.answered_at < gone_at:
+                    if error.gone:
                         raise UserError(f"{self.base_url} is not there any more, {tries}: {error}") from error
                     raise SampleError(f"no answer {tries}: {error}") from error
                 own = 0.0 if error.for_all else pause

@@ -71,7 +71,7 @@ def test_a_request_says_model_limit_and_temperature_and_the_answer_what_it_took(
 
 def test_the_limit_has_the_name_that_an_endpoint_wants_and_an_answer_without_usage_is_one():
     with App(lambda *_: answer(usage={}, finish="length")) as app:
-        (outcome,) = ask(served(app, limit_key="max_completion_tokens"), 1).values()
+        (outcome,) = ask(served(app, limit_name="max_completion_tokens"), 1).values()
         assert app.calls[0]["max_completion_tokens"] == 32
         assert "max_tokens" not in app.calls[0]
         assert app.calls[0]["temperature"] == 0
@@ -433,3 +433,22 @@ def test_the_key_comes_from_the_environment_and_goes_into_its_header_alone(monke
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(UserError, match="base_url"):
         served(url)
+
+
+def test_every_bundled_model_behind_an_endpoint_says_where_it_is_who_made_it_and_that_it_is_untried(monkeypatch):
+    from harness.config.compose import compose
+    from harness.config.files import ConfigFiles
+
+    run = compose(["model=served", "task=vqa"]).run
+    assert {"served-local", "qwen-vl-max", "glm", "ernie", "hunyuan", "doubao", "kimi", "step", "minimax"} < set(
+        run.models
+    )
+    assert {"gpt", "gemini", "claude", "mistral", "openrouter"} < set(run.models)
+    for name, spec in run.models.items():
+        if name == "served-local":
+            continue
+        assert "could not be tried here" in ConfigFiles().members("model")[name].read_text().replace("\n# ", " ")
+        monkeypatch.setenv(spec.api_key_env, KEY)
+        Served(spec).load("cpu", Clock())  # an address and a key: nothing is asked yet
+        assert spec.developer
+        assert spec.model

@@ -4,6 +4,7 @@
                     prompt (`prompted`), classifiers over a closed answer set (`labels`) and dual encoders (`dual`);
                     they share loading (`base`), greedy answers and the likelihoods of choices (`decoding`)
     open_clip.py    models that open_clip loads
+    served/         models behind an endpoint that speaks OpenAI's protocol, and servers that are started for one
     dual.py         what the dual encoders of both libraries share: one part in, one vector out
     fusion/         the in-house model with its training
     pocket/         the bundled pocket models: how they are built and trained, and their weights, which the adapters of

@@ -32,7 +32,7 @@ PLACES = (
     "README",
     "CONTRIBUTING",
     "examples/README",
-    *(f"docs/{name}" for name in ("architecture", "data", "adapters", "python")),
+    *(f"docs/{name}" for name in ("architecture", "data", "adapters", "python", "served")),
 )
 PAGES = [ROOT / f"{place}{ending}" for place in PLACES for ending in (".md", ".zh-CN.md")]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -48,13 +48,24 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
     return f"{number} {noun if number == 1 else nouns or noun + 's'}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a message about an unknown `name`: the nearest right name, else all of them, as a sentence."""
+NAMED = 8
+"""So many names are told where none is near."""
+
+
+def nearest(name: str, known: Iterable[str], see: str = "") -> str:
+    """A hint for a message about an unknown `name`: the nearest right name, else the first few of them, as a sentence.
+
+    `see` is the command that lists them all.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.5)
     if close:
         return f"Did you mean '{close[0]}'?"
-    return f"Known: {', '.join(known)}." if known else "There are none."
+    if not known:
+        return "There are none."
+    more = len(known) - NAMED if len(known) > NAMED + 2 else 0
+    told = ", ".join(known[:NAMED] if more else known)
+    return f"Known: {told} and {more} more{f' (`{see}`)' if see else ''}." if more else f"Known: {told}."
 
 
 _DIFFERS = re.compile(r"[\w.:\\/-]*[\d\\/][\w.:\\/-]*", re.ASCII)

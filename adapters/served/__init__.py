@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from harness.config.specs import EndpointSpec, ServerSpec
+from harness.config.values import setting
 
 
 @dataclass
@@ -26,17 +27,17 @@ class ServedSpec(EndpointSpec):
 
     model: str = ""
     """Its name at the endpoint; empty: the first that the endpoint lists under /models."""
-    requests_per_minute: float | None = None
+    requests_per_minute: float | None = setting(None, above=0)
     """The most requests that are begun in a minute; None: as many as `concurrency` allows."""
-    tokens_per_minute: float | None = None
+    tokens_per_minute: float | None = setting(None, above=0)
     """The most tokens, of requests and answers together, that are asked for in a minute."""
-    timeout_s: float = 600.0
+    timeout_s: float = setting(600.0, above=0)
     """The longest that one call may take; a model that reasons may need 1800."""
     retries: int = 6
     """How often a request is asked again after an error that may pass."""
-    image_limit_px: int | None = None
+    image_limit_px: int | None = setting(None, least=1)
     """The most pixels along an image's longer side; larger ones are scaled down."""
-    image_limit_mb: float | None = None
+    image_limit_mb: float | None = setting(None, above=0)
     """The most megabytes (10^6 bytes) of an image as it is sent, in base64; larger ones are encoded anew until they
     fit."""
     detail: str = ""

@@ -8,39 +8,39 @@ the file, the key and the nearest right name.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from harness.checkpoint import is_here
 from harness.config.files import ConfigFiles, FileFault, place, read
 from harness.config.specs import (
+    MODEL_ORIGINS,
     SPECS,
     DatasetSpec,
     EndpointSpec,
     ModelSpec,
+    PromptSpec,
     RunSpec,
     ServerSpec,
+    TaskSpec,
     TrainingSpec,
     spec_class,
     to_json,
 )
+from harness.config.values import allowed, faults
 from harness.errors import UserError, nearest
-from harness.records import ABLATIONS, ORIGINS, Language, Modality
 from harness.store import secrets
 
 GROUPS = ("model", "task", "dataset", "engine", "latency", "report")
 SELECTIONS = ("model", "task", "dataset")
 """Groups of which a run takes several; the others have one member."""
 DEFAULTS = {"model": "all", "task": "vqa", "dataset": "pocket"}
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 SERVED = "served"
 """The set of the models that are asked over the network: they may cost money, and are in no other set."""
-MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
 LISTS = ("ablate",)
 """Settings that take one name or a list of names, like the selections."""
 _NOT_SECRET = {f.name for f in fields(ModelSpec)} - {"options"}
@@ -95,7 +95,8 @@ def compose(
                 value = override.partition("=")[2]
             free = "++" if _FREE_KEYS.search(key) and override.startswith(key) else ""
             rest.append(free + _quoted(override, key, value))
-    said = {key for key, _ in map(_parse, overrides)}
+    said = dict(map(_parse, overrides))
+    place = _Place(files, said)
     by_dataset = "dataset" in said and "task" not in said
     if by_dataset:  # what the data sets are made for is known once they are composed
         selected["task"] = ["all"]
@@ -111,23 +112,25 @@ def compose(
         try:
             _load_families(files.members("model")[name] for name in chosen["model"])
             lists = [f"{group}={_listed(names)}" for group, names in chosen.items()]
-            run = _typed(_hydra(lists + rest, files), chosen, files)
+            run = _typed(_hydra(lists + rest, place), chosen, place)
+            _check_values(run, place)
             _command_line_first(run, said)
             if by_dataset:
                 made_for = {task for spec in run.datasets.values() for task in spec.tasks}
                 run.tasks = {name: spec for name, spec in run.tasks.items() if name in made_for} or run.tasks
             before = set(run.models)
             run.models |= own or {}
-            _check_values(run, files)
+            for name in own or ():
+                _check_model(run, name, place)
             for name, spec in run.models.items():
                 if spec.server:
-                    run.models[name] = _behind_server(run, name, spec, files)
+                    run.models[name] = _behind_server(run, name, spec, place)
             return Composed(run, from_sets - (set(chosen["model"]) - before), choice.faults)
         except FileFault as fault:
             choice.drop(fault)
 
 
-def _command_line_first(run: RunSpec, said: set[str]) -> None:
+def _command_line_first(run: RunSpec, said: Collection[str]) -> None:
     """Have `batch_size` and `dtype` on the command line beat what the models' files say of them; what is said there of
     one model (`models.NAME.batch_size`) beats both."""
     for name, model in run.models.items():
@@ -141,13 +144,14 @@ CHAT, SERVED_CHAT = "harness.adapters.transformers.chat.", "harness.adapters.ser
 """Adapters of models that a server can run as well, by how their names begin; and the adapter that asks it."""
 
 
-def _behind_server(run: RunSpec, name: str, spec: ModelSpec, files: ConfigFiles) -> ModelSpec:
+def _behind_server(run: RunSpec, name: str, spec: ModelSpec, place: _Place) -> ModelSpec:
     """The settings of a chat model as those of one that a server answers for, which is started for it."""
     if spec.server not in run.servers:
-        reason = f"there is no server '{spec.server}'. {nearest(spec.server, run.servers)}"
-        raise _wrong(files, "model", name, "server", f"server: {reason}")
+        advice = f"there is no such server. {nearest(spec.server, run.servers)}"
+        raise place.wrong(f"models.{name}.server", advice, spec.server)
     if not spec._target_.startswith(CHAT):
-        raise _wrong(files, "model", name, "server", f"server: only chat models ({CHAT}…) can be run by a server.")
+        advice = f"only chat models ({CHAT}…) can be run by a server."
+        raise place.wrong(f"models.{name}.server", advice, spec.server)
     launch: ServerSpec = run.servers[spec.server]
     kept = {f.name: getattr(spec, f.name) for f in fields(ModelSpec) if f.name not in ("_target_", "options")}
     template = spec.options.get("template")
@@ -224,23 +228,21 @@ def compose_training(overrides: Sequence[str], config_dirs: Sequence[Path] = ())
             rest.append(_quoted(override, key, value))
     for name in named:
         if name not in (*known, "all"):
-            raise UserError(f"There is no recipe '{name}'. {nearest(name, [*known, 'all'])}")
+            raise UserError(f"There is no recipe '{name}'. {nearest(name, [*known, 'all'], 'harness list recipes')}")
+    place = _Place(files, dict(map(_parse, overrides)))
     if not named:
         raise UserError(f"Say what to train: model=NAME, [A,B] or all. Recipes: {', '.join(known)}.")
     if "all" in named:
-        every = _recipes(list(known), rest, files)
+        every = _recipes(list(known), rest, place)
         named = [name for name, recipe in every.recipes.items() if recipe.publish]
     rest += [("" if key.startswith("schedule") else "++") + f"recipes.{n}.{key}={v}" for n in named for key, v in inner]
-    spec = _recipes(named, rest, files)
-    for name, recipe in spec.recipes.items():
-        if recipe.schedule.precision not in (precisions := ("no", "bf16", "fp16")):
-            hint = nearest(recipe.schedule.precision, precisions)
-            raise UserError(f"{known[name]}: schedule.precision '{recipe.schedule.precision}' is unknown. {hint}")
+    spec = _recipes(named, rest, place)
     return spec, named
 
 
-def _recipes(names: Sequence[str], overrides: list[str], files: ConfigFiles) -> TrainingSpec:
+def _recipes(names: Sequence[str], overrides: list[str], place: _Place) -> TrainingSpec:
     """The recipes `names` and those that they need, and so on."""
+    files = place.files
     known = files.members("train")
     wanted = dict.fromkeys(names)
     while True:
@@ -248,9 +250,12 @@ def _recipes(names: Sequence[str], overrides: list[str], files: ConfigFiles) -> 
             files.check("train", name)
         lists = [f"+spec@recipes.{name}=recipe" for name in wanted]
         lists += [f"+train@recipes.{name}='{name}'" for name in wanted]
-        spec: TrainingSpec = _objects(_hydra(lists + overrides, files, root="training"), files)
+        spec: TrainingSpec = _objects(_hydra(lists + overrides, place, root="training"), place)
         needed = dict.fromkeys(n for recipe in spec.recipes.values() for n in recipe.needs.values() if n in known)
         if needed.keys() <= wanted.keys():
+            for name, recipe in spec.recipes.items():
+                for key, value, advice in faults(recipe):
+                    raise place.wrong(f"recipes.{name}.{key}", advice, value)
             return spec
         wanted |= needed
 
@@ -289,14 +294,15 @@ def _choose(selected: Mapping[str, list[str]], files: ConfigFiles) -> tuple[dict
     droppable: dict[str, set[str]] = {group: set() for group in SELECTIONS}
     for group, names in selected.items():
         known = files.members(group)
+        see = f"harness list {group}s"
         if not names:
-            raise UserError(f"{group}= names nothing. Give a name, a list or 'all'. Known: {', '.join(known)}.")
+            raise UserError(f"{group}= names nothing. Give a name, a list or 'all'. {nearest('', known, see)}")
         explicit = [name for name in names if name in known]
         sets = [name for name in names if name not in known]
         for name in sets:
             if name != "all" and not (group == "model" and name in (*MODEL_ORIGINS, SERVED)):
                 extra = ["all", *((*MODEL_ORIGINS, SERVED) if group == "model" else ())]
-                raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra])}")
+                raise UserError(f"There is no {group} '{name}'. {nearest(name, [*known, *extra], see)}")
         of_sets = list(known) if sets else []
         if group == "model":
             of_sets = [name for name in of_sets if _is_of_set(name, sets, files)]
@@ -326,7 +332,9 @@ _FAMILY = re.compile(r"/spec/(\w+)@_here_")
 
 
 def _check_key(key: str, value: str | None, files: ConfigFiles) -> None:
-    root = key.split(".")[0].split("@")[0]
+    root = key.split(".")[0]
+    if not all(key.split(".")):
+        raise UserError(f"'{key}' is not the name of a setting. `harness run … --cfg` shows the settings there are.")
     known = {f.name for f in fields(RunSpec)} | set(GROUPS)
     if root not in known:
         raise UserError(f"There is no setting '{root}'. {nearest(root, known)}")
@@ -364,7 +372,7 @@ def _load_families(files: Iterable[Path]) -> None:
             spec_class(name)
 
 
-def _hydra(overrides: list[str], files: ConfigFiles, root: str = "config") -> Any:
+def _hydra(overrides: list[str], place: _Place, root: str = "config") -> Any:
     """The composed DictConfig; every complaint of Hydra's becomes a UserError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -378,13 +386,61 @@ def _hydra(overrides: list[str], files: ConfigFiles, root: str = "config") -> An
         store.store(group="spec", name=name, node=cls)
     GlobalHydra.instance().clear()
     try:
-        with files.merged() as folder, initialize_config_dir(str(folder), version_base="1.3"):
+        with place.files.merged() as folder, initialize_config_dir(str(folder), version_base="1.3"):
             return hydra_compose(root, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, files) from error
+        raise _explained(error, place) from error
 
 
-def _explained(error: Exception, files: ConfigFiles) -> UserError:
+class _Place:
+    """Where each setting was said, the command line or a file, so that a message can name the place."""
+
+    def __init__(self, files: ConfigFiles, said: Mapping[str, str | None]) -> None:
+        self.files, self.said = files, said
+
+    def wrong(
+        self, key: str, reason: str, given: Any = None, file: Path | None = None, secret: bool = False
+    ) -> UserError:
+        """The error of a setting such as "models.mine.batch_size": a FileFault where a member's file says it.
+
+        `given` is the value, if it is known; a `secret` one is not shown. `file` is known where the error came from
+        reading it.
+        """
+        group, name, inner = [*key.split(".", 2), "", ""][:3]
+        names = (f"{key}.", f"{inner}.") if group == "recipes" else (f"{key}.",)
+        said = next((known for known in self.said if any(n.startswith(f"{known}.") for n in names)), None)
+        if file is None and said is not None:
+            return UserError(f"{_shown(said, None if secret else self.said[said])}: {reason}")
+        file = file or self.files.members(_GROUP_OF.get(group, "")).get(name)
+        if file is None:
+            return UserError(f"{_shown(key, given)}: {reason}")
+        return FileFault(file, f"{place(file, inner)}: {_shown(inner, given)}: {reason}".replace(": : ", ": "))
+
+
+def _shown(key: str, given: Any) -> str:
+    """A setting as it was given, cut to a readable length."""
+    if given is None:
+        return key
+    text = str(given).lower() if isinstance(given, bool) else str(given)
+    if secrets.is_secret(key, text.strip("'\"[]{} ")):
+        return key
+    return f"{key}={text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
+
+
+_SHOWN = 80
+"""A value is shown up to so many characters."""
+_GROUP_OF = {f"{group}s": group for group in ("model", "task", "dataset", "prompt", "server")} | {"recipes": "train"}
+"""By the mapping in which a run holds them, the group of the members."""
+_CLASS_OF = {
+    "models": ModelSpec,
+    "tasks": TaskSpec,
+    "datasets": DatasetSpec,
+    "prompts": PromptSpec,
+    "servers": ServerSpec,
+}
+
+
+def _explained(error: Exception, place: _Place) -> UserError:
     """One message for people out of Hydra's chain of exceptions; a FileFault where a file of the user's is to blame."""
     chain: list[BaseException] = []
     step: BaseException | None = error
@@ -392,62 +448,87 @@ def _explained(error: Exception, files: ConfigFiles) -> UserError:
         chain.append(step)
         step = step.__cause__ or step.__context__
     if setting := getattr(error, "override", ""):  # it could not even be taken apart
-        reason = [str(step).split("\n")[0] for step in chain if str(step) not in ("", "None")][-1]
-        return UserError(f"'{setting.lstrip('+')}' cannot be read as a setting: {reason}.")
+        advice = "brackets and quotes must be closed, and a text that holds them stands in quotes of its own"
+        shown = _shown(*setting.lstrip("+").partition("=")[::2])
+        return UserError(f"{shown}: this cannot be read as a value: {advice}.")
     text = "\n".join(str(step) for step in chain)
-    member = re.search(r"In '([\w-]+)/([\w-]+)'", text)
-    file = files.members(member[1]).get(member[2]) if member else None
-
-    def wrong(key: str, reason: str) -> UserError:
-        """The error, at the place in the file where the key stands."""
-        if file is not None and files.is_own(file):
-            return FileFault(file, f"{place(file, _within(key))}: {reason}")
-        return UserError(f"{file or f'conf/{member[1]}/{member[2]}.yaml'}: {reason}" if member else reason)
-
+    member = re.search(r"In '([\w-]+)/([^'\n]+)'", text)
+    file = place.files.members(member[1]).get(member[2]) if member else None
+    if file is not None and not place.files.is_own(file):
+        file = None  # ours are sound: it is what the command line says
     full_key = re.search(r"full_key: (\S+)", text)
-    key = full_key[1] if full_key else ""
+    key = re.sub(r"\[\d+\]$", "", full_key[1]) if full_key else ""
     unknown = re.search(r"Key '([^']+)' (?:is )?not in '([^']+)'", text)
     if unknown:
         cls = next((cls for cls in SPECS.values() if cls.__name__ == unknown[2].split(".")[-1]), None)
         hint = nearest(unknown[1], [f.name for f in fields(cls)]) if cls else ""
-        return wrong(key or unknown[1], f"there is no key '{key or unknown[1]}'. {hint}".strip())
-    member_key = re.fullmatch(r"(model|task|dataset|prompt|server)s\.([\w-]+)", key)
+        return place.wrong(key or unknown[1], f"there is no such key. {hint}".strip(), file=file)
+    member_key = re.match(r"(model|task|dataset|prompt|server)s\.([\w-]+)", key)
     if member_key and "not in struct" in text:
-        hint = nearest(member_key[2], files.members(member_key[1]))
-        return UserError(f"there is no {member_key[1]} '{member_key[2]}' in this run. {hint}")
-    override = re.search(r"Could not override '([^']+)'", text)
+        hint = nearest(member_key[2], place.files.members(member_key[1]))
+        return UserError(f"There is no {member_key[1]} '{member_key[2]}' in this run. {hint}")
+    if deleted := re.search(r"Could not delete from config\. '([^']+)'", text):
+        return UserError(f"~{deleted[1]}: this is not in the run. ~models.NAME leaves out a model that is.")
+    override = re.search(r"Could not override '([^']+)'|Override ([^=\s]+)", text)
     if override and not full_key:
-        return UserError(f"there is no key '{override[1]}' to set. `harness run … --cfg` shows the keys there are.")
+        name = override[1] or override[2]
+        return UserError(f"There is no key '{name}' to set. `harness run … --cfg` shows the keys there are.")
+    within = next((said for said in place.said if said.startswith(f"{key}.")), key) if key and file is None else key
+    return place.wrong(within, _reason(key, text, chain), _value(text), file)
+
+
+def _value(text: str) -> str | None:
+    """The value that OmegaConf complains of."""
+    found = re.search(r"Value '(.*?)' (?:of type|is not a valid|could not)|Value (\S+) \(\w+\)", text)
+    return "null" if "is not Optional" in text else found and (found[1] if found[1] is not None else found[2])
+
+
+def _reason(key: str, text: str, chain: Sequence[BaseException]) -> str:
+    """What is wrong with the value of a setting, in words that name no class of a library."""
+    if missing := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"${{{missing[1]}}} stands for a setting, and there is none of that name."
+    if "nterpolation" in text or "${" in text:
+        return "what stands between ${ and } cannot be filled in."
+    group, name, inner, deeper = [*key.split(".", 3), "", "", ""][:4]
+    if inner and (group in _CLASS_OF or group == "recipes"):
+        base = _CLASS_OF.get(group, SPECS["recipe"])
+        of = re.search(r"object_type=(\w+)", text)
+        classes = [cls for cls in SPECS.values() if issubclass(cls, base)]
+        named = [cls for cls in (*classes, SPECS["schedule"]) if of and cls.__name__ == of[1]]
+        path = [inner, *filter(None, [deeper])]
+    else:
+        named, classes, path = [], [SPECS.get(group, RunSpec)], [name] if group in SPECS else [group]
+    last = path[-1].split(".")[-1]
+    for cls in [*named, *classes]:
+        if last in {f.name for f in fields(cls)}:
+            return allowed(cls, last)
+    if found := re.search(r"is incompatible with type hint '(\w+)'|could not be converted to (\w+)", text):
+        kind = (found[1] or found[2]).lower()
+        return f"give {'a text: quote it' if kind.startswith('str') else 'a number'}."
     reason = str(chain[-1]).split("\n")[0]
-    for step in chain:
-        line = str(step).split("\n")[0]
-        if "Value" in line or "could not be converted" in line:
-            reason = line
-            break
-    return wrong(key, f"{key + ': ' if key else ''}{reason}")
+    return "this value does not fit here." if _LIBRARY.search(reason) else reason
 
 
-def _within(key: str) -> str:
-    """A key as it stands in its member's file: models.mine.batch_size is batch_size there."""
-    return re.sub(r"^(models|tasks|datasets|prompts|servers|recipes)\.[^.]+\.", "", key)
+_LIBRARY = re.compile(r"\$[A-Z]|exception|error\b|config\b|\b(dict|list)\b|omegaconf|hydra", re.IGNORECASE)
+"""Words of a library's own, which tell a person nothing."""
 
 
-def _typed(config: Any, chosen: dict[str, list[str]], files: ConfigFiles) -> RunSpec:
+def _typed(config: Any, chosen: dict[str, list[str]], place: _Place) -> RunSpec:
     """The DictConfig as dataclasses; a missing value or a member without a spec is a UserError that names its file."""
     from omegaconf import OmegaConf
 
     for group in SELECTIONS:
         for name in chosen[group]:
-            node = config.get(f"{group}s", {}).get(name)
+            node = (config.get(f"{group}s") or {}).get(name)
             if node is not None and OmegaConf.get_type(node) in (dict, None):
                 begin = f"`# @package {group}s.{name}` and `defaults: [/spec/{group}@_here_, _self_]`"
                 raise FileFault(
-                    files.members(group)[name], f": the settings have no type. Begin the file with {begin}."
+                    place.files.members(group)[name], f": the settings have no type. Begin the file with {begin}."
                 )
-    return _objects(config, files)
+    return _objects(config, place)
 
 
-def _objects(config: Any, files: ConfigFiles) -> Any:
+def _objects(config: Any, place: _Place) -> Any:
     """The DictConfig as dataclasses; a missing value is a UserError that names its file."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -458,98 +539,50 @@ def _objects(config: Any, files: ConfigFiles) -> Any:
         missing = re.search(r"(\w+)s\.([\w-]+)\.([\w.]+)", str(error))
         if missing is None:
             raise UserError(str(error).split("\n")[0]) from error
-        file = files.members("train" if missing[1] == "recipe" else missing[1]).get(missing[2])
+        file = place.files.members("train" if missing[1] == "recipe" else missing[1]).get(missing[2])
         reason = f": '{missing[3]}' has no value; it must be given."
         raise (FileFault(file, reason) if file else UserError(f"{missing[2]}{reason}")) from error
     except OmegaConfBaseException as error:
-        raise _explained(error, files) from error
+        raise _explained(error, place) from error
 
 
-def _wrong(files: ConfigFiles, group: str, name: str, key: str, reason: str) -> UserError:
-    """The error of a value that a member's file says, or that was set for it."""
-    file = files.members(group).get(name)
-    if file is None:
-        return UserError(f"{name}: {reason}")
-    return FileFault(file, f"{place(file, key)}: {reason}")
-
-
-def _check_model(run: RunSpec, name: str, spec: Any, files: ConfigFiles) -> None:
+def _check_model(run: RunSpec, name: str, place: _Place) -> None:
+    spec, key = run.models[name], f"models.{name}"
     if not isinstance(spec, ModelSpec):
-        reason = f"models.{name} is not a model. `# @package models.{name}` must stand at its top."
-        raise _wrong(files, "model", name, "", reason)
-    for key, allowed in (
-        ("origin", MODEL_ORIGINS),
-        ("dtype", DTYPES),
-        ("prompt", tuple(run.prompts)),
-    ):
-        value = getattr(spec, key)
-        if value not in allowed:
-            said = f"there is no prompt profile '{value}'." if key == "prompt" else f"{key} '{value}' is unknown."
-            raise _wrong(files, "model", name, key, f"{said} {nearest(value, allowed)}")
-    _check_names(files, "model", name, spec)
+        raise place.wrong(key, f"{key} is not a model. `# @package {key}` must stand at the top of its file.")
+    for inner, value, advice in faults(spec):
+        raise place.wrong(f"{key}.{inner}", advice, value)
+    if spec.prompt not in run.prompts:
+        advice = f"there is no such prompt profile. {nearest(spec.prompt, run.prompts)}"
+        raise place.wrong(f"{key}.prompt", advice, spec.prompt)
     settings = {key: value for key, value in to_json(spec).items() if key not in _NOT_SECRET}
-    if key := secrets.secret_in(settings):
-        raise _wrong(files, "model", name, key, f"{key}: {secrets.ADVICE}")
-    if spec.batch_size is not None and spec.batch_size < 1:
-        raise _wrong(files, "model", name, "batch_size", f"batch_size={spec.batch_size}: give a number of at least 1.")
-    if spec.parameters is not None and not (math.isfinite(spec.parameters) and spec.parameters >= 0):
-        raise _wrong(files, "model", name, "parameters", f"parameters={spec.parameters} is not a number of millions.")
-    if spec.gpus < 1 or (spec.gpus > 1 and not spec.server):
-        reason = "a server alone spreads a model over several (server=vllm)." if spec.gpus > 1 else "give at least 1."
-        raise _wrong(files, "model", name, "gpus", f"gpus={spec.gpus}: {reason}")
+    if secret := secrets.secret_in(settings):
+        raise place.wrong(f"{key}.{secret}", secrets.ADVICE, secret=True)
+    if spec.gpus > 1 and not spec.server:
+        raise place.wrong(f"{key}.gpus", "a server alone spreads a model over several (server=vllm).", spec.gpus)
     if isinstance(spec, EndpointSpec):
-        _check_endpoint(name, spec, files)
+        if (spec.price_in is None) != (spec.price_out is None):
+            raise place.wrong(
+                f"{key}.{'price_out' if spec.price_out is None else 'price_in'}", "give both prices or none."
+            )
+        if spec.budget is not None and spec.price_in is None:
+            advice = "without price_in and price_out nobody knows what is spent."
+            raise place.wrong(f"{key}.budget", advice, spec.budget)
 
 
-def _check_endpoint(name: str, spec: EndpointSpec, files: ConfigFiles) -> None:
-    """Check how a model is reached and what it costs."""
-    if spec.concurrency < 1:
-        raise _wrong(files, "model", name, "concurrency", f"concurrency={spec.concurrency}: give at least 1.")
-    for key in ("price_in", "price_out", "budget"):
-        value = getattr(spec, key)
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise _wrong(files, "model", name, key, f"{key}={value} is not an amount of money.")
-    if (spec.price_in is None) != (spec.price_out is None):
-        key = "price_out" if spec.price_out is None else "price_in"
-        raise _wrong(files, "model", name, "price_in", f"{key} has no value; give both prices or none.")
-    if spec.budget is not None and spec.price_in is None:
-        raise _wrong(
-            files, "model", name, "budget", "budget: without price_in and price_out nobody knows what is spent."
-        )
-
-
-def _check_dataset(name: str, spec: Any, files: ConfigFiles) -> None:
-    if isinstance(spec, DatasetSpec):
-        _check_names(files, "dataset", name, spec)
-
-
-def _check_names(files: ConfigFiles, group: str, name: str, spec: ModelSpec | DatasetSpec) -> None:
-    """Raise the error of a language or a modality that is unknown."""
-    for key, known in (("languages", get_args(Language)), ("modalities", get_args(Modality))):
-        for value in getattr(spec, key):
-            if value not in known:
-                raise _wrong(files, group, name, key, f"{key}: '{value}' is unknown. {nearest(value, known)}")
-
-
-def _check_values(run: RunSpec, files: ConfigFiles) -> None:
+def _check_values(run: RunSpec, place: _Place) -> None:
     """Check what types alone cannot say."""
-    for name, spec in run.models.items():
-        _check_model(run, name, spec, files)
-    for name, spec in run.datasets.items():
-        _check_dataset(name, spec, files)
-    if run.dtype is not None and run.dtype not in DTYPES:
-        raise UserError(f"dtype={run.dtype} is unknown. {nearest(run.dtype, DTYPES)}")
-    for ablation in run.ablate:
-        if ablation not in ABLATIONS:
-            raise UserError(f"ablate={ablation}: there is no such ablation. {nearest(ablation, ABLATIONS)}")
+    for key, value, advice in faults(run):
+        if not key.startswith(tuple(f"{group}." for group in _CLASS_OF)):
+            raise place.wrong(key, advice, value)
+    for name in run.models:
+        _check_model(run, name, place)
+    for group, cls in _CLASS_OF.items():
+        for name, spec in getattr(run, group).items():
+            if not isinstance(spec, cls):
+                raise place.wrong(f"{group}.{name}", f"this is not a {_GROUP_OF[group]}.")
+            for key, value, advice in faults(spec) if group != "models" else ():
+                raise place.wrong(f"{group}.{name}.{key}", advice, value)
     run.ablate = list(dict.fromkeys(run.ablate)) or ["none"]
-    if run.latency.mode not in (modes := ("off", "quick", "full")):
-        raise UserError(f"latency.mode={run.latency.mode} is unknown. {nearest(run.latency.mode, modes)}")
     if run.run is not None and (not run.run.strip() or run.run in (".", "..") or re.search(r"[/\\\0]", run.run)):
-        raise UserError(f"run={run.run!r} cannot be the name of a folder.")
-    if run.budget is not None and not (math.isfinite(run.budget) and run.budget > 0):
-        raise UserError(f"budget={run.budget}: give an amount of money above 0.")
-    for key in ("limit", "batch_size"):
-        value = getattr(run, key)
-        if value is not None and value < 1:
-            raise UserError(f"{key}={value}: give a number of at least 1.")
+        raise UserError(f"{_shown('run', run.run)}: this cannot be the name of a folder.")

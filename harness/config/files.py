@@ -207,6 +207,10 @@ def _check_depth(file: Path, text: str) -> None:
             raise FileFault(file, f"{_at(event.start_mark)}: a file holds one document; remove this `---`.")
 
 
+_PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge", "timestamp", "value")
+"""What YAML may take a value for."""
+
+
 def _check_node(file: Path, root) -> None:  # noqa: ANN001 - yaml has no types
     """Raise FileFault for keys that stand twice, for tags, and for aliases that never end or fill the memory."""
     import yaml
@@ -221,7 +225,7 @@ def _check_node(file: Path, root) -> None:  # noqa: ANN001 - yaml has no types
             raise FileFault(file, f": with its aliases filled in it has more than {MOST_NODES:,} keys and values.")
         if id(node) in path:
             raise FileFault(file, f"{_at(node.start_mark)}: an alias here stands for what it is part of.")
-        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN:
             raise FileFault(file, f"{_at(node.start_mark)}: settings have no tags, such as {node.tag.split(':')[-1]}.")
         if isinstance(node, yaml.ScalarNode):
             return

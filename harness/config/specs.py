@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
+
+from harness.config.values import setting
+from harness.records import ABLATIONS, ORIGINS, Language, Modality
 
 MISSING: Any = "???"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+LANGUAGES, MODALITIES = get_args(Language), get_args(Modality)
+MODEL_ORIGINS = tuple(origin for origin in ORIGINS if origin != "reference")
+LONGEST = 366 * 24 * 3600.0
+"""Seconds of a year: the most that any time may be."""
 
 
 @dataclass
@@ -27,7 +35,7 @@ class ModelSpec:
 
     _target_: str = MISSING
     """The adapter class, such as harness.adapters.open_clip.OpenClip."""
-    origin: str = MISSING
+    origin: str = setting(MISSING, of=MODEL_ORIGINS)
     """in-house, domestic (China) or international."""
     developer: str = ""
     checkpoint: str = ""
@@ -37,26 +45,26 @@ class ModelSpec:
     parameters: float | None = None
     """In millions; decides whether the model fits the memory at hand."""
     license: str = ""
-    modalities: list[str] = field(default_factory=lambda: ["text", "image"])
-    languages: list[str] = field(default_factory=lambda: ["en", "zh"])
+    modalities: list[str] = setting(["text", "image"], of=MODALITIES)
+    languages: list[str] = setting(["en", "zh"], of=LANGUAGES)
     """Languages the model is asked in; in others its cells are skipped with that reason."""
     tasks: list[str] = field(default_factory=list)
     """Tasks it was made for, such as captioning alone; in others its cells are skipped. Empty: whatever it can do."""
     prompt: str = "chat"
     """The profile in conf/prompt/ that words its requests."""
-    dtype: str = "auto"
+    dtype: str = setting("auto", of=DTYPES)
     """float32, bfloat16, float16, or auto: bfloat16 on a GPU or a processor that computes it by itself, else float32
     (float16 on an older GPU). A run resolves auto once, as it begins."""
-    batch_size: int | None = None
+    batch_size: int | None = setting(None, least=1)
     """The most requests in one call of the adapter; None: the run's batch_size, which on the command line beats what a
     file says here."""
-    max_new_tokens: int | None = None
+    max_new_tokens: int | None = setting(None, least=1)
     """The most tokens of an answer, such as 4096 for a model that reasons before it answers; None: the task's."""
     trust_remote_code: bool = False
     server: str = ""
     """For a chat model: the server in conf/server/ that runs it, such as vllm, started for it and ended after it;
     empty: it runs in the harness's own process."""
-    gpus: int = 1
+    gpus: int = setting(1, least=1)
     """How many GPUs such a server spreads the model over."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the adapter's constructor after `spec`, for adapters without a spec class of their own."""
@@ -83,13 +91,13 @@ class EndpointSpec(ModelSpec):
     """Where it is reached, such as https://example.com/v1."""
     api_key_env: str = ""
     """The environment variable that holds the key; empty where none is needed."""
-    concurrency: int = 16
+    concurrency: int = setting(16, least=1)
     """The most requests that are under way at the same time."""
     price_in: float | None = None
     """What a million tokens of requests cost, in any currency; None: nothing is said of money."""
     price_out: float | None = None
     """What a million tokens of answers cost."""
-    budget: float | None = None
+    budget: float | None = setting(None, above=0)
     """The most that a run may spend on this model, in the currency of its prices."""
 
     @property
@@ -106,9 +114,9 @@ class ServerSpec:
     {port} a free port of this machine, {gpus} the model's `gpus`, and {dtype} its dtype."""
     health: str = "/health"
     """The page that says 200 once the server is ready."""
-    ready_s: float = 900.0
+    ready_s: float = setting(900.0, above=0, most=LONGEST)
     """The longest that it may take to be ready."""
-    concurrency: int = 64
+    concurrency: int = setting(64, least=1)
     """The most requests that are under way at the same time."""
 
 
@@ -117,7 +125,7 @@ class TaskSpec:
     """What every task has."""
 
     _target_: str = MISSING
-    max_new_tokens: int = 32
+    max_new_tokens: int = setting(32, least=1)
     wording: dict[str, str] = field(default_factory=dict)
     """What a task of your own asks, by language, where the model's prompt profile has no words for it in `own`."""
 
@@ -137,8 +145,8 @@ class DatasetSpec:
     source: str = MISSING
     """pocket (generated), jsonl (JSON lines and media files below data_dir) or hub (datasets.load_dataset)."""
     tasks: list[str] = MISSING
-    languages: list[str] = field(default_factory=lambda: ["en"])
-    modalities: list[str] = field(default_factory=lambda: ["text", "image"])
+    languages: list[str] = setting(["en"], of=LANGUAGES)
+    modalities: list[str] = setting(["text", "image"], of=MODALITIES)
     """What a sample shows or plays beside text; a model that lacks one is skipped."""
     path: str = ""
     """jsonl: the file, below data_dir; hub: the repository id."""
@@ -214,15 +222,15 @@ class PromptSpec:
 class EngineSpec:
     """How jobs are run."""
 
-    name: str = "local"
-    gpus: int | None = None
+    name: str = setting("local", of=("local",))
+    gpus: int | None = setting(None, least=1)
     """How many GPUs to use at once, one model on each; None ("auto"): all that device= allows."""
     prepare_ahead: int = 2
     """Batches prepared on the host while the device computes; bounds memory."""
-    media_gib: float = 2.0
+    media_gib: float = setting(2.0, above=0)
     """How much the decoded media of all prepared batches may take together, in GiB. A batch above half of it is
     prepared in smaller parts, and a sample above half of it fails."""
-    timeout_s: float = 900.0
+    timeout_s: float = setting(900.0, above=0, most=LONGEST)
     """A worker that is silent for so long (loading, or at work on one batch) is ended and its batch tried singly."""
 
 
@@ -230,13 +238,13 @@ class EngineSpec:
 class LatencySpec:
     """How latency is measured, apart from quality (harness/measure/latency.py)."""
 
-    mode: str = "quick"
+    mode: str = setting("quick", of=("off", "quick", "full"))
     """off; quick (batch 1 after the quality pass); or full (a fresh process for each cell)."""
     warmups: int = 3
     """How many timings are thrown away first; in a full pass at most so many, fewer once they are steady."""
-    samples: int = 36
+    samples: int = setting(36, least=1)
     """How many timings there are; 36 is the least that allows a p90, 72 a p95, 368 a p99."""
-    seconds: float = 30.0
+    seconds: float = setting(30.0, above=0, most=LONGEST)
     """The longest that timing may take: quick, for a model over all its cells; full, for each part of a cell's pass."""
     fixed_tokens: int = 0
     """A full pass also times answers of exactly so many tokens; 0: it does not."""
@@ -246,7 +254,7 @@ class LatencySpec:
 class ReportSpec:
     """What is written beside summary.json."""
 
-    language: str = "en"
+    language: str = setting("en", of=LANGUAGES)
     """en or zh."""
     charts: bool = True
 
@@ -264,13 +272,13 @@ class RunSpec:
     engine: EngineSpec = field(default_factory=EngineSpec)
     latency: LatencySpec = field(default_factory=LatencySpec)
     report: ReportSpec = field(default_factory=ReportSpec)
-    limit: int | None = None
+    limit: int | None = setting(None, least=1)
     """The most samples of each data set, drawn as whole clusters; None: all."""
-    batch_size: int | None = None
+    batch_size: int | None = setting(None, least=1)
     """None ("auto"): begins with 64 (or 256 embeddings) on a GPU, with 32 elsewhere, halved until they fit."""
-    dtype: str | None = None
+    dtype: str | None = setting(None, of=DTYPES)
     """On the command line: the dtype of all models, whatever their files say; None: each model's own."""
-    ablate: list[str] = field(default_factory=lambda: ["none"])
+    ablate: list[str] = setting(["none"], of=ABLATIONS)
     """Each cell is asked once for each of these: none (as it is); without image, audio or text (the question); or with
     another sample's: shuffled-image, shuffled-audio, shuffled-text."""
     seed: int = 0
@@ -281,7 +289,7 @@ class RunSpec:
     results_dir: str = "results"
     run: str | None = None
     """The run's name and folder; None: the time it started."""
-    budget: float | None = None
+    budget: float | None = setting(None, above=0)
     """The most that the run may spend on models with prices, in their currency; what is left is interrupted."""
 
 
@@ -289,7 +297,7 @@ class RunSpec:
 class Schedule:
     """How long and how fast: everything about a training run that is not the model or the data."""
 
-    steps: int = MISSING
+    steps: int = setting(MISSING, least=1)
     learning_rate: float = 1e-3
     warmup: int = 100
     """Steps of linear warm-up, before the cosine to `final` x learning_rate at the last step."""
@@ -298,12 +306,12 @@ class Schedule:
     """It acts on matrices only; biases, norms and embeddings of one dimension are left alone."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    accumulate: int = 1
+    accumulate: int = setting(1, least=1)
     """Batches whose gradients are summed into one step."""
-    validate_every: int = 500
-    save_every: int = 250
+    validate_every: int = setting(500, least=1)
+    save_every: int = setting(250, least=1)
     seed: int = 0
-    precision: str = "bf16"
+    precision: str = setting("bf16", of=("no", "bf16", "fp16"))
     """Autocast of the forward pass: no, bf16 or fp16; weights and optimiser stay float32."""
 
     def rate(self, step: int) -> float:

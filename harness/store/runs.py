@@ -60,9 +60,8 @@ class RunFolder:
         for path in (results_dir / name, Path(name)):
             if (path / "run.json").exists():
                 return cls(path)
-        raise UserError(
-            f"There is no run '{name}' in {results_dir}. {nearest(name, [r.name for r in runs(results_dir)])}"
-        )
+        hint = nearest(name, [run.name for run in runs(results_dir)], "harness list runs")
+        raise UserError(f"There is no run '{name}' in {results_dir}. {hint}")
 
     @property
     def name(self) -> str:

@@ -1,6 +1,10 @@
 """The command line becomes typed settings, or one message that names the place and the nearest right name."""
 
+import math
+from dataclasses import fields, replace
+from itertools import cycle
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -8,6 +12,7 @@ from harness.adapters.transformers import TransformersSpec
 from harness.config.compose import compose
 from harness.config.files import CONF, ConfigFiles
 from harness.config.specs import ModelSpec, from_json, to_json
+from harness.config.values import faults
 from harness.errors import UserError
 
 MINE = """# @package models.mine
@@ -95,7 +100,7 @@ def test_a_name_that_could_be_read_as_a_number_or_as_nothing_is_a_name(odd, ever
 
 def test_a_setting_that_cannot_be_taken_apart_is_named(mine):
     said = refused("model=mine", "models.mine.options.depth=[", config_dir=mine)
-    assert said.startswith("'models.mine.options.depth=[' cannot be read as a setting: ")
+    assert said.startswith("models.mine.options.depth=[: this cannot be read as a value: ")
 
 
 @pytest.mark.parametrize("name", ["对比 (一)", "it's", "1e3", "nan", "[a,b]", "{a: 1}", "a b", "null-ish", "100%"])
@@ -156,6 +161,70 @@ def test_a_bad_type_names_the_key_and_the_value(mine):
     assert "at least 1" in refused("model=mine", "limit=0", config_dir=mine)
 
 
+NUMBERS = [
+    *("limit", "batch_size", "seed"),
+    *("models.mine.batch_size", "models.mine.max_new_tokens", "tasks.vqa.max_new_tokens"),
+    *("engine.gpus", "engine.prepare_ahead", "engine.timeout_s", "models.mine.parameters"),
+    *("latency.warmups", "latency.samples", "latency.seconds", "latency.fixed_tokens"),
+]
+
+
+NO_NUMBERS = ["-1", "nan", "inf", "1e400", "true", "", "[1]", "{a: 1}", "ten"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [*zip(NUMBERS, cycle(NO_NUMBERS)), *(("latency.seconds", value) for value in NO_NUMBERS)]
+)
+def test_a_number_that_cannot_be_is_told_with_what_it_may_be(mine, key, value):
+    said = refused("model=mine", f"{key}={value}", config_dir=mine)
+    assert said.startswith(f"{key}={value}: give a ")
+    assert "number" in said
+
+
+def test_every_number_among_the_settings_is_finite_and_not_negative(mine):
+    """Whatever is added to the settings later is checked too, because this test finds it by itself."""
+    run = settings("model=mine", config_dir=mine)
+    found = []
+    for group in (run, run.engine, run.latency, run.report, *run.models.values(), *run.tasks.values()):
+        kinds = get_type_hints(type(group))
+        found += [(group, f.name) for f in fields(group) if kinds[f.name] in (int, float, int | None, float | None)]
+    assert len(found) >= len(NUMBERS)
+    for group, name in found:
+        for value in (-1, math.nan, math.inf, 10**400):
+            assert name in {key for key, *_ in faults(replace(group, **{name: value}))}, name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["models.mine.options.depth=nan"], "models.mine.options.depth=nan: give a finite number."),
+        (["latency.mode=fast"], "latency.mode=fast: this is unknown. Known: full, off, quick."),
+        (["report.language=cn"], "report.language=cn: this is unknown. Did you mean 'en'?"),
+        (["report.charts=maybe"], "report.charts=maybe: give true or false."),
+        (["models.mine.languages=en"], "models.mine.languages=en: give a list of en, zh."),
+        (["models.mine.checkpoint.x=3"], "models.mine.checkpoint.x=3: give a text."),
+        (["models=5"], "models=5: give a mapping, such as {key: value}."),
+        (["models..x=3"], "'models..x' is not the name of a setting."),
+        (["models.mine.revision=${nothing}"], "${nothing} stands for a setting, and there is none of that name"),
+        (["~limit"], "~limit: this is not in the run."),
+        (["engine@x=local"], "There is no setting 'engine@x'. Did you mean 'engine'?"),
+        (["limit@x=3"], "There is no setting 'limit@x'. Did you mean 'limit'?"),
+    ],
+)
+def test_what_a_library_would_say_in_words_of_its_own_is_said_in_ours(mine, words, said):
+    assert said in refused("model=mine", *words, config_dir=mine)
+
+
+def test_a_value_of_the_command_line_is_not_blamed_on_the_file(mine):
+    assert refused("model=mine", "models.mine.batch_size=0", config_dir=mine).startswith("models.mine.batch_size=0: ")
+
+
+def test_of_many_names_none_of_which_is_near_the_first_few_are_told_and_the_command_for_all():
+    said = refused("model=xyzzy")
+    assert len(said) < 200
+    assert said.endswith(" more (`harness list models`).")
+
+
 def test_a_missing_value_names_the_file(mine):
     file = mine / "model" / "mine.yaml"
     file.write_text(MINE.replace("checkpoint: /weights\n", ""))
@@ -174,7 +243,7 @@ def test_an_unknown_key_in_a_file_names_the_file(mine):
 
 def test_unknown_origin_prompt_and_dtype_are_refused(mine):
     assert "Did you mean 'domestic'?" in refused("model=mine", "models.mine.origin=domestik", config_dir=mine)
-    assert "prompt profile 'chaat'" in refused("model=mine", "models.mine.prompt=chaat", config_dir=mine)
+    assert "no such prompt profile" in refused("model=mine", "models.mine.prompt=chaat", config_dir=mine)
     assert "Did you mean 'bfloat16'?" in refused("model=mine", "models.mine.dtype=bfloat", config_dir=mine)
 
 

@@ -215,7 +215,7 @@ def test_a_folder_with_a_run_of_other_settings_is_left_alone(recipes, capsys):
     [
         (["model=secnd"], "There is no recipe 'secnd'. Did you mean 'second'?"),
         (["model=second", "schedule.warmpu=3"], "Did you mean 'warmup'?"),
-        (["model=second", "schedule.steps=some"], "schedule.steps: Value 'some'"),
+        (["model=second", "schedule.steps=some"], "schedule.steps=some: give a whole number of at least 1"),
         (["model=second", "schedule.precision=fp61"], "Did you mean 'fp16'?"),
         (["model=second", "options.strat=1"], "Did you mean 'start'?"),
         (["model=second", "needs.start=/not/there"], "neither a recipe nor a folder '/not/there'"),

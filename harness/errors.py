@@ -8,6 +8,7 @@ a Record with its error, counts as wrong, and the run goes on. `StorageError` me
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -46,6 +47,38 @@ class TransientError(Exception):
 def counted(number: int, noun: str, nouns: str = "") -> str:
     """A number with its noun, such as "1 sample" or "2 samples"; `nouns` is the plural where an s does not make it."""
     return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+BIDI = frozenset("\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+"""Characters that turn the direction of reading."""
+MARKS = 5
+"""So many combining marks stay on one character: more than any script needs, and too few to reach other lines."""
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """Text that comes from anywhere as a terminal or a page may show it: nothing in it steers a terminal, turns the
+    direction of reading or piles up over other lines.
+
+    Control characters but those of `keep`, bidirectional overrides and lone surrogates become U+FFFD.
+
+    >>> printable("red: \\x1b[31m")
+    'red: \ufffd[31m'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    shown: list[str] = []
+    marks = 0
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Mn", "Me"):
+            marks += 1
+            if marks > MARKS:
+                continue
+        elif category != "Cf":  # which is not seen, so that what comes behind it piles up as well
+            marks = 0
+        bad = (category in ("Cc", "Cs") and character not in keep) or character in BIDI
+        shown.append("\ufffd" if bad else character)
+    return "".join(shown)
 
 
 NAMED = 8

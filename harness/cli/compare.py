@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli import terminal
 from harness.cli.places import add_config_dir, import_from_all, results_and_names
 from harness.errors import UserError
 
@@ -65,10 +65,10 @@ def compare(arguments: argparse.Namespace) -> int:
     for finding, verdicts in findings.items():
         if cells := [_cell(row) for row in found if row.verdict in verdicts]:
             more = f" and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
-            print(f"{finding}: {', '.join(cells[:SHOWN])}{more}", file=sys.stderr)
+            terminal.message(f"{finding}: {', '.join(cells[:SHOWN])}{more}")
     if not arguments.json:
         for note in dict.fromkeys(row.note for row in rows if row.note):
-            print(f"Note: {note}.")
+            terminal.out(f"Note: {note}.")
     return 1 if found and arguments.fail_if_worse else 0
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.checkpoint import BUNDLED, hub_cache
+from harness.cli import terminal
 from harness.cli.places import results_dir
 from harness.config.files import CONF
 from harness.measure import machine
@@ -50,7 +51,7 @@ class Finding:
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("doctor", help="what this machine has and lacks, and what to do about it")
-    parser.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    parser.add_argument("settings", nargs="*", default=[], metavar="results_dir=DIR")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=command)
 
@@ -76,22 +77,18 @@ def examine(results: Path) -> list[Finding]:
 def show(findings: list[Finding], as_json: bool) -> int:
     """Print them; the exit status is 1 where something is broken."""
     if as_json:
-        import json
-
-        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
+        terminal.as_json([asdict(finding) for finding in findings])
     else:
-        from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
-        marks = {"ok": Text("ok", "green"), "lacking": Text("lacking", "yellow"), "broken": Text("BROKEN", "bold red")}
+        marks = {"ok": ("ok", "green"), "lacking": ("lacking", "yellow"), "broken": ("BROKEN", "bold red")}
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("check", "", "found", "what to do"):
             table.add_column(name, overflow="fold", no_wrap=name == "check")
         for finding in findings:
-            table.add_row(finding.check, marks[finding.state], Text(finding.found), Text(finding.to_do))
-        console = Console()
-        (console if console.is_terminal else Console(width=160)).print(table)
+            texts = (finding.found, finding.to_do)
+            table.add_row(finding.check, terminal.cell(*marks[finding.state]), *map(terminal.cell, texts))
+        terminal.console(wide=160).print(table)
     return 1 if any(finding.state == "broken" for finding in findings) else 0
 
 

@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli import terminal
 from harness.cli.places import add_config_dir
 from harness.errors import UserError, counted
 
@@ -42,7 +43,7 @@ def command(arguments: argparse.Namespace) -> int:
     asked = {setting.partition("=")[0] for setting in arguments.settings}
     if not asked & {"model", "dataset"}:
         raise UserError("Say what to fetch: model=NAME, dataset=NAME or both.")
-    return 1 if fetch(run, "model" in asked, "dataset" in asked, print) else 0
+    return 1 if fetch(run, "model" in asked, "dataset" in asked, terminal.out) else 0
 
 
 def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]) -> int:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cli import terminal
 from harness.cli.places import add_config_dir, import_from_all, results_dir
 from harness.errors import UserError
+
+WHAT = ("models", "tasks", "datasets", "metrics", "recipes", "runs")
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("list", help="what there is: models, tasks, datasets, metrics, recipes, runs")
-    parser.add_argument("what", choices=("models", "tasks", "datasets", "metrics", "recipes", "runs"))
-    parser.add_argument("settings", nargs="*", metavar="results_dir=DIR")
+    parser.add_argument("what", choices=WHAT, metavar="|".join(WHAT))
+    parser.add_argument("settings", nargs="*", default=[], metavar="results_dir=DIR")
     add_config_dir(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=command)
@@ -42,7 +43,7 @@ def rows(what: str, config_dirs: Sequence[Path], results: Path) -> list[dict[str
 
     run, _, faults = compose(["model=[all,served]", "task=all", "dataset=all"], config_dirs, absent=True)
     for fault in faults:
-        print(f"harness: {fault}", file=sys.stderr)
+        terminal.message(f"harness: {fault}")
     if what == "models":
         from harness.checkpoint import is_here
 
@@ -139,7 +140,7 @@ def _runs(results_dir: Path) -> list[dict[str, Any]]:
         try:
             plan = folder.manifest()
         except UserError as error:
-            print(f"harness: {error}", file=sys.stderr)
+            terminal.message(f"harness: {error}")
             continue
         states = [folder.cell(key).outcome()["status"] for key in plan["cells"]]
         found.append(
@@ -159,25 +160,21 @@ def _runs(results_dir: Path) -> list[dict[str, Any]]:
 def show(found: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Print rows as a table or as JSON."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        terminal.as_json(found)
         return
     if not found:
         raise UserError("There are none.")
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width: nothing is cut off
-        console = Console(width=400)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    texts = [[_cell(value) for value in row.values()] for row in found]
+    texts = [[terminal.cell(_cell(value)) for value in row.values()] for row in found]
     for i, name in enumerate(found[0]):
         last = i == len(found[0]) - 1  # only the last column gives way on a narrow terminal
-        width = None if last else max(len(name), *(len(row[i]) for row in texts))
+        width = None if last else max(len(name), *(row[i].cell_len for row in texts))
         table.add_column(name.replace("_", " "), no_wrap=True, overflow="ellipsis", min_width=width)
     for row in texts:
         table.add_row(*row)
-    console.print(table)
+    terminal.console(wide=400).print(table)
 
 
 def _cell(value: Any) -> str:

@@ -8,12 +8,14 @@ form of the data is wrong, or another driver is at work on the run; 130 interrup
 from __future__ import annotations
 
 import argparse
+import errno
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
-from harness.cli import compare, doctor, fetch, listing, report, run, score, train
-from harness.errors import StorageError, UserError
-from harness.store.secrets import masked
+from harness.cli import compare, doctor, fetch, listing, report, run, score, terminal, train
+from harness.errors import StorageError, UserError, nearest
 
 EPILOG = """\
 examples:
@@ -29,34 +31,67 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if rest and (not hasattr(arguments, "settings") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # settings that stand after an option, which argparse does not take up again
-        arguments.settings += rest
     try:
+        arguments = _read(list(sys.argv[1:] if argv is None else argv))
         return arguments.command(arguments)
     except UserError as error:
-        _say(error)
+        terminal.message(f"harness: {error}")
         return 2
     except StorageError as error:
-        _say(error)
+        terminal.message(f"harness: {error}")
         return 1
     except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
+        terminal.message("harness: interrupted")
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone: nothing to say and nobody to say it to
         return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        terminal.message(f"harness: {place}{error.strerror or error}.")
+        return 1 if error.errno in FULL else 2
 
 
-def _say(error: Exception) -> None:
-    print(f"harness: {masked(str(error))}", file=sys.stderr)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""The disk takes no more: no mistake in the command."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """A mistake in the command line is told like every other one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}. `{self.prog} --help` says what it takes.")
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    """The command line as a namespace. After the command, flags and settings stand in any order.
+
+    Raises UserError for a mistake in it, and SystemExit where it asks for help.
+    """
+    parser, commands = _parser()
+    at = next((i for i, word in enumerate(words) if word in commands), None)
+    if at is None:
+        if words and not words[0].startswith("-"):
+            hint = nearest(words[0], commands)
+            hint = f"Did you mean `harness run {words[0]} …`?" if "=" in words[0] else hint
+            raise UserError(f"There is no command '{words[0]}'. {hint}")
+        return parser.parse_args(words)  # it asks for help, or lacks a command
+    command = commands[words.pop(at)]
+    arguments, unknown = command.parse_known_intermixed_args(words)
+    if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0]
+        hint = nearest(name, (flag.lstrip("-") for flag in command._option_string_actions if len(flag) > 2))
+        hint = re.sub("'(.*)'", r"'--\1'", hint)
+        if "Did you mean" not in hint:
+            hint = f"Settings are written without dashes: {name}=VALUE." if hasattr(arguments, "settings") else ""
+        raise UserError(f"There is no flag '{unknown[0]}'. {hint or f'`{command.prog} --help` names those there are.'}")
+    return arguments
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of the whole line, and those of the commands by name."""
+    parser = _Parser(
         "harness",
         description="Compare multimodal models honestly: vqa, captioning, retrieval and classification.",
         epilog=EPILOG,
@@ -66,4 +101,4 @@ def _parser() -> argparse.ArgumentParser:
     for add in (run.add, run.add_resume, report.add, compare.add, score.add, fetch.add, train.add, doctor.add,
                 listing.add):  # fmt: skip
         add(commands)
-    return parser
+    return parser, commands.choices

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from harness.cli import terminal
 from harness.cli.places import add_config_dir, import_from_all, results_and_names
 from harness.errors import UserError
 
@@ -46,5 +47,5 @@ def report(arguments: argparse.Namespace) -> int:
         shared = joined.join(folders, built) if len(folders) > 1 else []
         paths = [folder.path for folder in folders]
         out = report.write(paths, arguments.out, language, summaries=built, joined=shared)
-    print(out / "report.html")
+    terminal.out(out / "report.html")
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli import terminal
 from harness.cli.places import add_config_dir, import_from_all, results_and_names
 from harness.errors import UserError
 
@@ -37,6 +38,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "settings",
         nargs="*",
+        default=[],
         metavar="KEY=VALUE",
         help="settings; defaults: task=vqa model=all dataset=pocket; a data set alone: all its tasks",
     )
@@ -49,13 +51,9 @@ def add(commands: Any) -> None:
 def add_resume(commands: Any) -> None:
     """Declare `harness resume`."""
     parser = commands.add_parser("resume", help="go on with an interrupted run")
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="RUN",
-        help="its name (default: the last one that is not complete); results_dir=DIR; budget=MOST (or "
-        "models.NAME.budget=MOST) in the place of the run's",
-    )
+    words = "its name (default: the last one that is not complete); results_dir=DIR; budget=MOST (or "
+    words += "models.NAME.budget=MOST) in the place of the run's"
+    parser.add_argument("words", nargs="*", default=[], metavar="RUN", help=words)
     add_config_dir(parser)
     parser.set_defaults(command=resume)
 
@@ -133,18 +131,13 @@ def _agree(planned: Plan, yes: bool) -> None:
     from harness.run import costs
 
     for estimate in costs.estimates(planned):
-        print(estimate, file=sys.stderr)
+        terminal.message(estimate)
     names = costs.unagreed(planned)
     if not names or yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError(f"{', '.join(names)} must be paid for: give --yes, or budget=MOST, which is never passed.")
-    print(
-        f"{', '.join(names)} must be paid for, and no budget= is set. Go on? [y/N] ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
+    terminal.message(f"{', '.join(names)} must be paid for, and no budget= is set. Go on? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UserError("Nothing was asked, and nothing is kept.")
 
@@ -155,7 +148,7 @@ def show_config(spec: Any) -> None:
 
     from harness.config.specs import to_json
 
-    print(yaml.safe_dump(to_json(spec), allow_unicode=True, sort_keys=False), end="")
+    terminal.out(yaml.safe_dump(to_json(spec), allow_unicode=True, sort_keys=False), end="")
 
 
 def _carry_out(planned: Plan, folder: RunFolder, config_dirs: Sequence[Path]) -> int:
@@ -172,18 +165,17 @@ def _carry_out(planned: Plan, folder: RunFolder, config_dirs: Sequence[Path]) ->
         reasons = sorted({entry["reason"].split(";")[0] for entry in planned.left_out})
         count = "1 model" if len(planned.left_out) == 1 else f"{len(planned.left_out)} models"
         more = ", …" if len(reasons) > 1 else ""
-        progress.console.print(f"{count} left out ({reasons[0]}{more}); `harness list models` names them.",
-                               highlight=False)  # fmt: skip
+        progress.say(f"{count} left out ({reasons[0]}{more}); `harness list models` names them.")
     data, done = api.carry_out(planned, folder, progress)
     report.terminal(data, Console(), planned.run.report.language)
-    print(f"\n{folder.path / 'report.html'}")
+    terminal.out(f"\n{folder.path / 'report.html'}")
     if not done:
         where = "".join(f" --config-dir {shlex.quote(str(config_dir))}" for config_dir in config_dirs)
-        print(f"Interrupted; everything answered is kept. Go on with: {folder.resume}{where}", file=sys.stderr)
+        terminal.message(f"Interrupted; everything answered is kept. Go on with: {folder.resume}{where}")
         return 130
     if short := next(
         (cell["reason"] for cell in data["cells"] if cell["status"] == "interrupted" and cell["reason"]), ""
     ):
-        print(f"Interrupted: {short}. Go on with: {folder.resume} budget=MOST", file=sys.stderr)
+        terminal.message(f"Interrupted: {short}. Go on with: {folder.resume} budget=MOST")
     failed = any(cell["status"] in ("failed", "interrupted") or cell["failed"] for cell in data["cells"])
     return 1 if failed else 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
+from harness.cli import terminal
 from harness.cli.places import add_config_dir, import_from_all
 
 
@@ -21,7 +21,8 @@ def add(commands: Any) -> None:
         "accumulate, precision=no|bf16|fp16, validate_every, save_every …), options.KEY= and needs.KEY= (a recipe, "
         "bundled:NAME or a checkpoint's folder to begin with); --cfg shows them all.",
     )
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, such as model=fusion-concat")
+    settings = "settings, such as model=fusion-concat"
+    parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help=settings)
     parser.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
     add_config_dir(parser)
     parser.add_argument("--publish", action="store_true", help="replace the bundled weights and curves by the result")
@@ -43,17 +44,17 @@ def train(arguments: argparse.Namespace) -> int:
 
     import_from_all(arguments.config_dirs)
     for line in rename_targets(spec.recipes.values()):
-        print(line, file=sys.stderr)
+        terminal.message(line)
     recipes = Recipes(spec, named)
     recipes.check()
     for name in named:
         if not recipes.train(name):
-            print(f"Interrupted; everything is saved in {recipes.work}. The same command goes on.", file=sys.stderr)
+            terminal.message(f"Interrupted; everything is saved in {recipes.work}. The same command goes on.")
             return 130
         best = recipes.folder(name) / "best"
-        print(f"{name}: {best}")
+        terminal.out(f"{name}: {best}")
         if name in ConfigFiles(arguments.config_dirs).members("model"):
-            print(f"  harness run model={name} models.{name}.checkpoint={best}")
+            terminal.out(f"  harness run model={name} models.{name}.checkpoint={best}")
         if arguments.publish and spec.recipes[name].publish:
             publish(name, recipes.folder(name))
     return 0

@@ -168,7 +168,7 @@ def servers_of_today(folders: Sequence[Path]) -> dict[str, ServerSpec]:
     """The servers as the bundled files and those of these folders describe them."""
     files = ConfigFiles(folders)
     lists = [f"server={_listed(files.members('server'))}"]
-    return _objects(_hydra(lists, files), files).servers
+    return _objects(_hydra(lists, _Place(files, {})), _Place(files, {})).servers
 
 
 class _Choice:

@@ -97,12 +97,16 @@ def comparisons_csv(summary: Summary) -> str:
     return _csv(head, ([row.get(key) for key in head] for row in rows))
 
 
+_FORMULA = re.compile(r"[\s\xad\u200b-\u200d\u2060-\u2064\ufeff\ufffd]*[=+\-@＝＋－＠﹦﹢﹣﹫]")
+"""How a formula begins, also in full width, and behind what is not seen, such as a byte order mark."""
+
+
 def safe(value: Any) -> Any:
     """A value as a CSV field: a number as it is, and a text that a spreadsheet would run behind an apostrophe."""
     if value is None or isinstance(value, bool | int | float):
         return "" if value is None else int(value) if isinstance(value, bool) else value
     text = formats.clean(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠") else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -4,9 +4,9 @@ everywhere."""
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Any
 
+from harness.errors import printable
 from harness.report.summary import Number, number
 
 NONE = "—"
@@ -88,13 +88,19 @@ _BREAKS = re.compile(r"[\s\u2028\u2029\x85]+")
 
 def clean(text: Any, limit: int = 0) -> str:
     """Foreign text (a model's output, an error) on one line, without characters that steer a terminal or turn the
-    direction of reading.
+    direction of reading, and without piles of marks.
 
-    Control characters and bidirectional overrides become U+FFFD. With `limit`, longer text is cut and ends in "…".
+    With `limit`, longer text is cut and ends in "…".
     """
-    text = _BREAKS.sub(" ", str(text)).strip()
-    text = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI else c for c in text)
-    return text if not limit or len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    text = str(text)
+    cut = bool(limit) and len(text) > _SPARE * limit
+    if cut:  # first, so that a text of a million characters costs no more than what is shown of it
+        text = text[: _SPARE * limit]
+    text = printable(_BREAKS.sub(" ", text).strip(), keep="")
+    if not limit or (len(text) <= limit and not cut):
+        return text
+    return text[: limit - 1].rstrip() + "…"
 
 
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+_SPARE = 8
+"""Of a text that is to be cut, so many times the length is looked at: white space and marks may take it up."""

@@ -16,15 +16,26 @@ _SPECIAL = re.compile(r"[\\`*<>#|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]")
 """What could begin markup. An underscore inside a word and brackets without a target cannot, and are left alone."""
 
 
+_HOST = re.compile(
+    r"(?<=[^\W_])\.(?=(?:[^\W\d_]{2}|aero|asia|biz|com|coop|edu|gov|info|museum|name|net|org|pro|shop|web|xn--\w+)\b)"
+    r"|(?<=\bwww)\."
+)
+"""The point before the last part of a host's name: programs that show Markdown make links of bare names too."""
+_MAIL = re.compile(r"(?<=[\w.+-])@(?=[\w-]+\.)")
+"""The @ of an address. There, an escape does not keep them from making a link; an invisible joiner does."""
+
+
 def render(blocks: Sequence[Block], strings: Strings) -> str:
     """The whole document, ending in a line break."""
     return "\n\n".join(_block(block, strings) for block in blocks) + "\n"
 
 
 def escape(text: str) -> str:
-    """The text so escaped that Markdown shows it as it is: it makes no markup, HTML, table cell, list or rule."""
+    """The text so escaped that Markdown shows it as it is: it makes no markup, HTML, link, table cell, list or
+    rule."""
     text = _SPECIAL.sub(r"\\\g<0>", formats.clean(text).replace("&", "&amp;"))
     text = text.replace("\\<", "&lt;").replace("\\>", "&gt;")
+    text = _HOST.sub(r"\.", _MAIL.sub("\u2060@", text.replace("://", r":\//")))
     return re.sub(r"^([+\-](?= |$)|-(?=--)|=|\d+[.)](?= ))", _escaped_start, text)
 
 

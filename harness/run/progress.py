@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.errors import printable
 from harness.store.secrets import masked
 
 EVERY = 15.0
@@ -76,13 +77,13 @@ class Progress:
     def say(self, text: str) -> None:
         """A plain line; at a terminal the bar says it."""
         if self._bar is None:
-            self.console.print(masked(text), highlight=False, markup=False, soft_wrap=True)
+            self.console.print(printable(masked(text)), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that must be seen."""
         from rich.text import Text
 
-        self.console.print(Text(masked(text), style="yellow"), soft_wrap=True)
+        self.console.print(Text(printable(masked(text)), style="yellow"), soft_wrap=True)
 
     def stop(self) -> None:
         if self._bar is not None:
@@ -91,4 +92,4 @@ class Progress:
 
     def _describe(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, description=masked(text))
+            self._bar.update(self._task, description=printable(masked(text)))

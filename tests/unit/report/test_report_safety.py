@@ -83,17 +83,43 @@ def test_a_models_script_is_shown_as_text(written, evil):
         ("1. first", "1\\. first"),
         ("`code` *x* _y_", "\\`code\\` \\*x\\* \\_y\\_"),
         ("exact_match [0.1, 0.2]", "exact_match [0.1, 0.2]"),
+        ("i2t_recall@1 of data.jsonl", "i2t_recall@1 of data.jsonl"),
+        ("![a](https://evil.com/x)", "![a]\\(https:\\//evil\\.com/x)"),
+        ("<https://evil.com>", "&lt;https:\\//evil\\.com&gt;"),
+        ("[a]: http://evil", "[a]\\: http:\\//evil"),
+        ("www.evil1.museum", "www\\.evil1\\.museum"),
+        ("see evil.com or 例子.中国", "see evil\\.com or 例子\\.中国"),
+        ("write to me@evil.com", "write to me\u2060@evil\\.com"),
     ],
 )
 def test_markdown_shows_text_as_it_is(text, shown):
     assert markdown.escape(text) == shown
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1+1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "﹣1", "\ufeff=1", " \u200b\ufeff@A"]
+)
 def test_a_spreadsheet_runs_no_text(text):
     value = export.safe(text)
     assert value.startswith("'")
     assert next(csv.reader(io.StringIO(value)))[0].startswith("'")
+
+
+def test_a_pile_of_marks_stays_within_its_line():
+    name = "Tie\u0302\u0301ng"
+    assert formats.clean(name) == name
+    for mark in ("\u0301", "\u0e47", "\u20dd", "\u0301\u200d"):
+        assert formats.clean("Z" + 99 * mark + "a").count(mark[0]) == 5
+
+
+def test_a_long_text_is_cut_before_it_is_cleaned(monkeypatch):
+    seen = []
+    monkeypatch.setattr(formats, "printable", lambda text, keep: seen.append(text) or text)
+    shown = formats.clean("word " * 1_000_000, 100)
+    assert len(shown) <= 100
+    assert shown.endswith("…")
+    assert len(seen[0]) < 1000
+    assert formats.clean(" " * 5000 + "end", 100).endswith("…")
 
 
 def test_negative_numbers_stay_numbers_in_csv():

@@ -1,0 +1,90 @@
+"""The command line: words in any order, and mistakes that are told in one line which names the right word."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+
+HARNESS = Path(__file__).parents[2] / "harness"
+BUNDLED_RUN = str(HARNESS.parent / "results" / "reference")
+
+
+def told(capsys, *words: str) -> str:
+    """What a command says that is refused with status 2."""
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1, said
+    return said
+
+
+def printed(capsys, words) -> str:
+    assert main(words) == 0
+    return capsys.readouterr().out
+
+
+def test_flags_and_settings_stand_in_any_order(capsys, tmp_path):
+    parts = (["--cfg"], ["task=vqa"], ["--config-dir", str(tmp_path)], ["model=pocket-clip"])
+    orders = [list(itertools.chain(*order)) for order in itertools.permutations(parts)]
+    first, *others = (printed(capsys, ["run", *order]) for order in orders[::5])
+    assert "pocket-clip" in first
+    assert set(others) == {first}
+
+
+@pytest.mark.parametrize("words", [["--lang", "zh", "RUN"], ["RUN", "--lang", "zh"]])
+def test_a_flag_of_a_report_stands_before_or_behind_the_run(capsys, tmp_path, words):
+    named = [BUNDLED_RUN if word == "RUN" else word for word in words]
+    printed(capsys, ["report", "--out", str(tmp_path), *named, "results_dir=."])
+    assert "模型" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_flags_of_compare_list_and_score_stand_anywhere(capsys, tmp_path):
+    row = json.dumps({"id": "a", "prediction": "x", "references": ["x"]})
+    file = tmp_path / "both.jsonl"
+    file.write_text(row)
+    assert json.loads(printed(capsys, ["compare", "--json", BUNDLED_RUN, "results_dir=.", BUNDLED_RUN]))
+    assert json.loads(printed(capsys, ["list", "--json", "tasks"])) == json.loads(
+        printed(capsys, ["--json", "list", "tasks"])
+    )
+    files = ["--predictions", str(file), "--references", str(file)]
+    orders = (["vqa", *files, "--metric", "exact_match"], [*files, "--metric", "exact_match", "vqa"])
+    first, second = (printed(capsys, ["score", *order]) for order in orders)
+    assert "exact_match" in first
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["rnu"], "Did you mean 'run'?"),
+        (["task=vqa"], "Did you mean `harness run task=vqa …`?"),
+        (["run", "--limit", "5"], "without dashes: limit=VALUE"),
+        (["run", "--model=pocket-clip"], "without dashes: model=VALUE"),
+        (["list", "--jsn", "models"], "Did you mean '--json'?"),
+        (["report", "--lang", "de", "a"], "choose from 'en', 'zh'"),
+        (["report"], "required: RUN"),
+        (["list"], "models|tasks|datasets"),
+        ([], "COMMAND"),
+    ],
+)
+def test_a_mistake_in_the_words_names_the_right_ones(capsys, words, hint):
+    assert hint in told(capsys, *words)
+
+
+def test_what_a_command_prints_steers_no_terminal(capsys):
+    said = told(capsys, "run", "model=\x1b[31mred\x9b2J\u202e")
+    assert not set("\x1b\x9b\u202e") & set(said)
+    assert "\ufffd[31mred" in said
+
+
+def test_one_module_prints():
+    """`harness/cli/terminal.py` cleans what is printed, so no other module of the command line may print by itself."""
+    for file in (HARNESS / "cli").glob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        names = {ast.unparse(call.func) for call in calls}
+        assert file.name == "terminal.py" or not names & {"print", "sys.stdout.write", "sys.stderr.write"}, file

@@ -34,11 +34,8 @@ class Estimate:
         tokens = f"about {self.tokens_in:,} tokens in and at most {self.tokens_out:,} out"
         cost = ""
         if self.cost is not None:
-            cost = (
-                f": about {self.cost:,.2f} at its prices"
-                if self.cost >= 1
-                else f": about {self.cost:.2g} at its prices"
-            )
+            amount = f"{self.cost:,.2f}" if self.cost >= 1 else f"{self.cost:.2g}"
+            cost = f": about {amount} at its prices"
         return f"{self.model}: {self.calls:,} {'call' if self.calls == 1 else 'calls'}{timed}, {tokens}{cost}"
 
 

@@ -142,7 +142,8 @@ class CellRunner:
                     if not ahead:
                         break
                     batch = ahead.popleft().result()
-                    if not self.purse.allows([request for part in batch.parts for request in part.requests]):
+                    affordable = self.purse.allows if self.cell.route == "generate" else self.purse.pays
+                    if not affordable([request for part in batch.parts for request in part.requests]):
                         raise self.purse.empty()
                     yield batch, self._answers(batch), time.perf_counter() - start
                     start = time.perf_counter()
@@ -387,7 +388,8 @@ class CellRunner:
                 fixed = {"min_new_tokens": tokens, "max_new_tokens": tokens} if tokens else {}
                 requests.append(replace(request, **fixed))
             parts.append((extent, samples, requests))
-        if not self.purse.allows([request for *_, requests in parts for request in requests]):
+        affordable = self.purse.allows if self.cell.route == "generate" else self.purse.pays
+        if not affordable([request for *_, requests in parts for request in requests]):
             raise self.purse.empty()
         return lambda: [outcome for part in parts for outcome in self._timed(*part)]
 

@@ -81,6 +81,17 @@ class Purse:
             self._aside |= most
             return True
 
+    def pays(self, requests: Sequence[Request]) -> bool:
+        """Whether requests that no text answers (to embed, to rank) can be paid for; they are then paid for by the
+        rule, as nothing tells what they took."""
+        if self.left is None:
+            return True
+        cost = sum(price(self.spec, tokens_of(request), 0) or 0.0 for request in requests)
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
+
     def settle(self, request: Request, outcome: Any) -> None:
         """A request has this outcome (None: it has none yet). An Answer that does not say its cost is given it."""
         if isinstance(outcome, Answer) and outcome.cost is None:

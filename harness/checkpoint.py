@@ -41,6 +41,22 @@ def is_here(checkpoint: str) -> bool:
     return any(snapshots.rglob("*.safetensors")) if snapshots.is_dir() else False  # else a fetch was interrupted
 
 
+def check_here(model: str, checkpoint: str, ours: bool) -> None:
+    """Raise UserError where the weights of a model that was asked for by name are not on this machine.
+
+    An adapter of `ours` has its weights in a folder or in the hub's cache. To another one, a checkpoint that is no path
+    may mean anything.
+    """
+    path = _begins_as_path(checkpoint) or folder_of(checkpoint).is_absolute()
+    if is_here(checkpoint) or not (path or ours):
+        return
+    if path or _is_path(checkpoint):
+        raise UserError(
+            f"Model '{model}': there is no checkpoint {checkpoint}. Set models.{model}.checkpoint to a folder."
+        )
+    raise UserError(f"Model '{model}': {checkpoint} is not on this machine. `harness fetch model={model}` brings it.")
+
+
 def weights_folder(checkpoint: str, revision: str | None = None) -> Path:
     """The folder that holds `checkpoint`: "bundled:NAME", a path, or a hub id ("owner/name") that was fetched before.
 
@@ -70,4 +86,8 @@ def weights_folder(checkpoint: str, revision: str | None = None) -> Path:
 
 
 def _is_path(checkpoint: str) -> bool:
-    return checkpoint.startswith(("/", "./", "../", "~")) or "\\" in checkpoint or checkpoint.count("/") != 1
+    return _begins_as_path(checkpoint) or "\\" in checkpoint or checkpoint.count("/") != 1
+
+
+def _begins_as_path(checkpoint: str) -> bool:
+    return checkpoint.startswith(("/", "./", "../", "~", "bundled:"))

@@ -41,7 +41,9 @@ def rows(what: str, config_dirs: Sequence[Path], results: Path) -> list[dict[str
         return _recipes(config_dirs)
     from harness.config.compose import compose
 
-    run, _, faults = compose(["model=[all,served]", "task=all", "dataset=all"], config_dirs, absent=True)
+    models = what == "models"
+    asked = ["task=all", "dataset=all", *(["model=[all,served]"] if models else [])]
+    run, _, faults = compose(asked, config_dirs, absent=True, models=models)
     for fault in faults:
         terminal.message(f"harness: {fault}")
     if what == "models":
@@ -95,7 +97,7 @@ def _metrics(config_dirs: Sequence[Path]) -> list[dict[str, Any]]:
         "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0,) + 5 * (0.0,)) for x in "ab"],
         "retrieval": [Record(d, d, retrieval=both | {"direction": d}) for d in ("i2t", "t2i")],
     }
-    run = compose(["model=all", "task=all", "dataset=all", "tasks.captioning.meteor=false"], config_dirs).run
+    run = compose(["task=all", "dataset=all", "tasks.captioning.meteor=false"], config_dirs, models=False).run
     found = []
     for name, spec in run.tasks.items():
         labels = tuple("abcdef") if name == "classification" else ()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from harness.cli import compare, doctor, fetch, listing, report, run, score, terminal, train
@@ -49,7 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         terminal.message(f"harness: {place}{error.strerror or error}.")
+        if error.errno in FULL and not error.filename:
+            _give_up_output()
         return 1 if error.errno in FULL else 2
+
+
+def _give_up_output() -> None:
+    """Send what is still to be printed nowhere: Python tries once more as it ends, and would complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

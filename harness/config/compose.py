@@ -67,19 +67,21 @@ def compose(
     config_dirs: Sequence[Path] = (),
     absent: bool = False,
     own: Mapping[str, ModelSpec] | None = None,
+    models: bool = True,
 ) -> Composed:
     """The run that a command line asks for, with the user's folders of settings, of which the last wins.
 
     Of models that were asked for through a set, those whose weights are not on this machine are in the run only with
     `absent`: composing dozens of models takes a second, too long to be told of a misspelt word. `own` are models that
-    have no file: with them, others are in the run only where they are named.
+    have no file: with them, others are in the run only where they are named. Without `models` there are none, for a
+    look at the rest.
 
     Raises UserError for an unknown name or key, a bad type or a missing value. A file of the user's that was asked for
     only through a set is left out instead, and the others go on.
     """
     files = ConfigFiles(config_dirs)
     selected = {group: _split(DEFAULTS[group]) for group in SELECTIONS}
-    if own:
+    if own or not models:
         del selected["model"]
     rest: list[str] = []
     for override in overrides:

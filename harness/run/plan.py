@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import data
 from harness.adapter import Adapter, routes_of, streams
-from harness.checkpoint import is_here
+from harness.checkpoint import check_here, is_here
 from harness.config.specs import DatasetSpec, EndpointSpec, ModelSpec, RunSpec, to_json
 from harness.data.ablation import ablated, applies, modality
 from harness.data.draw import by_length, draw
@@ -182,6 +182,9 @@ def _at_hand(plan: Plan, from_sets: Collection[str]) -> Iterator[tuple[str, Mode
         {"model": name, "reason": reason, "fetch": f"harness fetch model={name}" if not _is_remote(plan, name) else ""}
         for name, reason in reasons.items()
     ]
+    for name, spec in plan.run.models.items():
+        if name not in from_sets and name not in plan.objects:
+            check_here(name, spec.checkpoint, spec._target_.startswith("harness.") and not spec.remote)
     yield from ((name, spec) for name, spec in plan.run.models.items() if name not in reasons)
 
 

@@ -88,3 +88,74 @@ def test_one_module_prints():
         calls = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call)]
         names = {ast.unparse(call.func) for call in calls}
         assert file.name == "terminal.py" or not names & {"print", "sys.stdout.write", "sys.stderr.write"}, file
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "model=pocket-clip", f"run={LONG}"],
+        ["run", "model=pocket-clip", f"results_dir={LONG}"],
+        ["run", "model=pocket-clip", f"device={LONG}"],
+        ["run", "model=pocket-clip", f"models.pocket-clip.checkpoint={LONG}"],
+        ["run", "model=pocket-clip", f"models.pocket-clip.checkpoint=/{LONG}"],
+        ["run", "model=pocket-clip", "dataset=pocket", "datasets.pocket.source=jsonl", f"datasets.pocket.path={LONG}"],
+        ["run", "model=pocket-clip", "dataset=pocket", "datasets.pocket.source=hub", f"datasets.pocket.path={LONG}"],
+        ["run", "model=pocket-clip", "dataset=coco-363", f"data_dir={LONG}"],
+        ["run", f"model={LONG}"],
+        ["run", f"dataset={LONG}"],
+        ["run", LONG],
+        ["run", f"{LONG}=3"],
+        ["run", "--config-dir", LONG],
+        [LONG],
+        ["list", LONG],
+        ["list", "runs", f"results_dir={LONG}"],
+        ["resume", LONG],
+        ["resume", f"results_dir={LONG}"],
+        ["report", LONG],
+        ["compare", LONG, LONG],
+        ["score", "vqa", "--predictions", LONG, "--references", LONG],
+        ["score", "retrieval", "--predictions", LONG],
+        ["fetch", "model=pocket-clip", f"models.pocket-clip.checkpoint={LONG}"],
+        ["train", "model=pocket-clip", f"work_dir={LONG}"],
+        ["doctor", f"results_dir={LONG}"],
+    ],
+    ids=lambda words: " ".join(word.replace(LONG, "LONG") for word in words),
+)
+def test_words_of_five_thousand_characters_cost_one_line(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    status = main(words)
+    out, err = capsys.readouterr()
+    assert status in (1, 2), out
+    assert (err or out).count("\n") <= 2 or words[0] == "doctor"
+    assert len(err) < 2000
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "said"),
+    [
+        ("./nowhere", "there is no checkpoint ./nowhere"),
+        ("bundled:nothing", "there is no checkpoint bundled:nothing"),
+        ("nobody/nothing", "nobody/nothing is not on this machine. `harness fetch model=pocket-clip` brings it."),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_told_before_anything_is_loaded(
+    capsys, tmp_path, monkeypatch, checkpoint, said
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "model=pocket-clip", f"models.pocket-clip.checkpoint={checkpoint}", "task=retrieval"]
+    assert said in told(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_tasks_reads_no_models_settings(capsys, monkeypatch):
+    from harness.config import compose
+
+    composed = []
+    real = compose._hydra
+    monkeypatch.setattr(compose, "_hydra", lambda lists, *rest: composed.append(lists) or real(lists, *rest))
+    for what in ("tasks", "datasets"):
+        printed(capsys, ["list", what])
+    assert [[word for word in words if word.startswith("model=")] for words in composed] == [["model=[]"], ["model=[]"]]

@@ -143,7 +143,13 @@ def command_line(draw: random.Random) -> list[str]:
     stop = ["--cfg"] if command in ("run", "train") else []
     stop = ["model=nobody"] if command == "fetch" else stop
     few = ["model=pocket-clip"] if command == "run" else []  # to compose all takes a second
-    return [command, *few, *words, *stop, *(["results_dir=."] if command in ("report", "resume", "compare", "list") else [])]
+    return [
+        command,
+        *few,
+        *words,
+        *stop,
+        *(["results_dir=."] if command in ("report", "resume", "compare", "list") else []),
+    ]
 
 
 def check(words: list[str], capsys) -> None:

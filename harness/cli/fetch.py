@@ -9,6 +9,7 @@ hub's own library, which also goes on with a download that was interrupted.
 from __future__ import annotations
 
 import argparse
+import socket
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -59,9 +60,25 @@ def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]
             say(f"{name}: {bring()}")
         except Exception as error:
             failed += 1
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            say(f"{name}: failed: {reason}")
+            say(f"{name}: failed: {_reason(error)}")
     return failed
+
+
+def _reason(error: Exception) -> str:
+    """Why a download failed, in one line; where the hub was not reached, which address that was and what is wrong."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    cause = chain[-1]
+    if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
+        return f"{constants.ENDPOINT} is not reached ({cause.strerror or cause}). Is there a network?"
+    told = next((step for step in chain if isinstance(step, HfHubHTTPError)), error)  # what the hub itself says
+    return next((line.strip() for line in str(told).split("\n") if line.strip()), type(told).__name__)
 
 
 def _model(spec: ModelSpec, say: Callable[[str], None]) -> str:

@@ -116,6 +116,8 @@ def make(run: RunSpec, from_sets: Collection[str] = (), objects: Mapping[str, Ad
         raise UserError("No model is selected. model=all takes every model on this machine.")
     for spec in run.models.values():
         secrets.name_variables(to_json(spec))
+    if run.data_dir:  # a resume may be said in another folder
+        run.data_dir = os.path.abspath(os.path.expanduser(run.data_dir))
     device = machine.pick_device(run.device)
     plan = Plan(run, device, machine.pick_devices(device, run.engine.gpus), objects=dict(objects or {}))
     if (most := max((spec.gpus for spec in run.models.values()), default=1)) > 1:

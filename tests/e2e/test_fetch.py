@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -108,6 +109,15 @@ def fetch(world, monkeypatch) -> Iterator:
     )
     yield bring
     server.shutdown()
+
+
+def test_a_fetch_without_a_network_says_so_at_once(fetch, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    start = time.monotonic()
+    _, said = fetch("safe", status=1)
+    assert "failed: http://127.0.0.1:9 is not reached (" in said
+    assert len(said.splitlines()) == 1
+    assert time.monotonic() - start < 60
 
 
 def names(snapshot) -> set[str]:

@@ -201,6 +201,26 @@ def test_running_out_of_memory_halves_the_batch_and_is_noted(troubled):
     assert "at most 2" in cell["note"]
 
 
+def test_a_run_with_a_relative_data_folder_is_resumed_from_anywhere(world, tmp_path):
+    world.model("slow", held_at="number 30?", notes=str(world.notes))
+    quiz = world.questions(40)
+    (world.notes / "hold").touch()
+    whole = world.command("run", "model=slow", f"dataset={quiz}", "run=r", "latency=off", "batch_size=2")
+    words = [word for word in whole if not word.startswith("data_dir=")]
+    process = subprocess.Popen([*words, "data_dir=data"], env=world.environment(), cwd=world.folder)
+    world.wait_for((world.notes / "held").exists)
+    process.kill()
+    process.wait()
+    (world.notes / "hold").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        world.command("resume", "r"), capture_output=True, text=True, env=world.environment(), cwd=elsewhere
+    )
+    assert done.returncode == 0, done.stderr
+    assert (world.cell("r", "slow")["status"], world.cell("r", "slow")["failed"]) == ("complete", 0)
+
+
 def test_ctrl_c_leaves_a_run_that_resume_finishes_with_the_same_numbers(world):
     world.model("slow", held_at="number 40?", notes=str(world.notes))
     world.model("next", "ToyEncoder")

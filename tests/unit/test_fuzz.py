@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables of words
 """Command lines and files of settings out of a seeded generator: whatever is said, a person gets an answer."""
 
 import random

@@ -8,7 +8,6 @@ form of the data is wrong, or another driver is at work on the run; 130 interrup
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from typing import NoReturn
 
 from harness.cli import compare, doctor, fetch, listing, report, run, score, terminal, train
 from harness.errors import StorageError, UserError, nearest
+from harness.store.files import FULL
 
 EPILOG = """\
 examples:
@@ -60,10 +60,6 @@ def _give_up_output() -> None:
     """Send what is still to be printed nowhere: Python tries once more as it ends, and would complain."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""The disk takes no more: no mistake in the command."""
 
 
 class _Parser(argparse.ArgumentParser):

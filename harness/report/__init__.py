@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.errors import StorageError, UserError
+from harness.store.files import FULL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,7 @@ def write(
     their names. Without `charts` none are drawn, which spares the import of matplotlib. `summaries` are the contents of
     the folders' summary.json, where they need not be read; `joined` says what of several runs shares its samples
     (`harness.analysis.joined`). Raises UserError where a folder holds no run, where its
-    summary is damaged, or where `out` cannot be written.
+    summary is damaged, or where `out` cannot be written, and StorageError where the disk is full.
     """
     from harness.report import charts as drawing
     from harness.report import document, html, markdown, summary
@@ -59,7 +60,8 @@ def write(
         _save(out / "report.md", markdown.render(blocks, strings))
         _save(out / "report.html", html.render(blocks, svgs, strings))
     except OSError as error:
-        raise UserError(
+        kind = StorageError if error.errno in FULL else UserError
+        raise kind(
             f"The report cannot be written to {out}: {error.strerror or error}. Name another folder with --out."
         ) from error
     return out

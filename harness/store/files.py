@@ -6,6 +6,7 @@ or the file after, and never half of one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from typing import Any, BinaryIO
 from harness.errors import UserError
 from harness.store.secrets import masked
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the system says when a disk takes no more: no mistake in the command."""
 UNFINISHED = ".tmp"
 """The ending of a file that is being written; a kill leaves it behind, and nobody reads it."""
 

@@ -17,7 +17,7 @@ from typing import Any
 from harness.errors import StorageError, UserError, nearest
 from harness.store import lock
 from harness.store.cells import CellStore
-from harness.store.files import UNFINISHED, read_json
+from harness.store.files import FULL, UNFINISHED, read_json
 
 SUMMARY = "summary.json"
 MANIFEST = {"harness": str, "started": str, "seed": int, "config": dict, "machine": dict, "models": dict,
@@ -93,10 +93,15 @@ class RunFolder:
 
     @contextmanager
     def being_read(self) -> Iterator[None]:
-        """Read here and write nothing, so that nobody is kept out. Raises UserError where something cannot be read."""
+        """Read here and write nothing, so that nobody is kept out. Raises UserError where something cannot be read, and
+        StorageError where what is made of it finds no room elsewhere."""
         try:
             yield
         except OSError as error:
+            if error.errno in FULL:
+                raise StorageError(
+                    f"{error.filename or 'The output'}: {error.strerror}. What was there before is valid."
+                ) from error
             raise UserError(f"{error.filename or self.path} cannot be read: {error.strerror or error}.") from error
 
     @contextmanager

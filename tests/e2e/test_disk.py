@@ -123,6 +123,18 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(finished):
 
 
 @mounts
+def test_a_disk_that_fills_while_a_report_is_written_is_told_in_one_line(finished):
+    before = content(finished)
+    for runs in (["results/b"], ["results/a", "results/b"]):
+        command = subprocess.list2cmdline(finished.command("report", *runs, "--out", "small/report"))
+        done = within(finished, f"mkdir -p small; mount -t tmpfs -o size=40k none small; exec {command}")
+        assert done.returncode == 1, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert "No space left on device" in line
+    assert content(finished) == before
+
+
+@mounts
 def test_a_run_that_may_only_be_read_is_reported_elsewhere(finished):
     before = content(finished)
     calls = (

@@ -1,6 +1,8 @@
 """Models behind an endpoint that speaks OpenAI's protocol, whoever runs it: here their settings.
 
-chat.py       the adapter: requests become messages, replies become answers
+base.py       what all of them share: key, server, name, the parts of a message
+chat.py       chat models: requests become messages, replies become answers
+embeddings.py embedding models
 endpoint.py   connections, retries and pace: all that is said to one endpoint goes through here
 replies.py    what an endpoint's reply means, an error above all
 content.py    pictures and sound as they are sent

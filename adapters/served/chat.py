@@ -5,22 +5,20 @@ Questions are asked over `concurrency` connections at once and answered in whate
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from harness.adapter import Adapter
-from harness.clock import Clock
-from harness.errors import OutOfBudget, Refused, SampleError, UserError, alike, counted
+import numpy as np
+
+from harness.errors import OutOfBudget, Refused, SampleError, UserError, alike
 from harness.records import Answer, Request
 
 from . import ServedSpec
-from .content import Encoder
-from .endpoint import Endpoint, Pace, Stopped
+from .base import Behind
 from .replies import Denied, answer_of
-from .server import Server
 
 ALIKE = 20
 """After so many outcomes in a row that are one and the same error, the model is given up."""
@@ -29,57 +27,14 @@ QUIET = 0.3
 Outcome = Answer | Exception
 
 
-class Served(Adapter):
+class Served(Behind):
     """Asks a model by /chat/completions, at `base_url` or at a server that it starts."""
-
-    spec: ServedSpec
-    clock: Clock
 
     def __init__(self, spec: ServedSpec) -> None:
         super().__init__(spec)
-        self.concurrency = max(1, spec.concurrency)
-        self.encoder = Encoder(spec.image_limit_px, spec.image_limit_mb, spec.detail)
-        self.server: Server | None = None
-        self.endpoint: Endpoint | None = None
-        self.name = spec.model
         self._first = threading.Condition()
         self._asking = self._denied = 0
         """How many requests are under way, and how many of these were denied while nothing had been answered."""
-        self.scaled: set[str] = set()
-        """The keys of the images that the endpoint's limits made smaller."""
-
-    def load(self, device: str, clock: Clock) -> None:
-        """Find the key, start the server if it is ours, and learn the model's name if the settings do not say it.
-
-        Raises UserError where the key is not set, the server does not start, or nobody answers.
-        """
-        self.clock = clock
-        spec, base_url = self.spec, self.spec.base_url
-        if spec.launch is not None:
-            self.server = Server(spec.launch, spec, device)
-            base_url = self.server.start()
-        key = os.environ.get(spec.api_key_env, "").strip() if spec.api_key_env else ""
-        if spec.api_key_env and not key:
-            raise UserError(f"the environment variable {spec.api_key_env} that is to hold the key is not set.")
-        if not (key.isascii() and key.isprintable()):
-            raise UserError(f"what the environment variable {spec.api_key_env} holds is no key.")
-        pace = Pace(self.concurrency, spec.requests_per_minute, spec.tokens_per_minute)
-        self.endpoint = Endpoint(base_url, key, pace, spec.timeout_s, max(0, spec.retries))
-        if not self.name:
-            self.name = self._first_name(self.endpoint)
-
-    def close(self) -> None:
-        if self.endpoint is not None:
-            self.endpoint.close()
-        if self.server is not None:
-            self.server.end()
-
-    def remarks(self) -> list[str]:
-        """What is to be told of the cell: how many images the endpoint's limits made smaller."""
-        scaled, self.scaled = len(self.scaled), set()
-        return [f"{counted(scaled, 'image')} made smaller for the endpoint's limits"] if scaled else []
-
-    # Asking ------------------------------------------------------------------------------------------------------
 
     def stream(self, requests: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Outcome]]:
         """The outcomes of the requests as they come; raises UserError where the model cannot be asked at all."""
@@ -96,7 +51,6 @@ class Served(Adapter):
                 raise UserError(f"{count} in a row failed alike: {outcome}")
 
     def _outcomes(self, requests: Iterator[tuple[int, Request]]) -> Iterator[tuple[int, Outcome]]:
-        assert self.endpoint is not None
         taking, found = threading.Lock(), queue.SimpleQueue[tuple[int, Outcome] | None]()
         stopped = threading.Event()
         begun = 0
@@ -141,7 +95,6 @@ class Served(Adapter):
 
     def _outcome(self, request: Request) -> Outcome:
         """What becomes of one request: an answer, or why there is none."""
-        assert self.endpoint is not None
         with self._first:
             self._asking += 1
         try:
@@ -153,7 +106,7 @@ class Served(Adapter):
             return answer
         except Denied as error:
             hints = {401: "Is the key right?", 404: f"Is there a model '{self.name}', and is base_url right?"}
-            if error.status in hints or 300 <= error.status < 400 or self._denies_all(self.endpoint):
+            if error.status in hints or 300 <= error.status < 400 or self._denies_all():
                 return UserError(f"{self.endpoint.base_url}: {error}. {hints.get(error.status, '')}".rstrip())
             return SampleError(str(error))
         except Exception as error:
@@ -163,24 +116,24 @@ class Served(Adapter):
                 self._asking -= 1
                 self._first.notify_all()
 
-    def _denies_all(self, endpoint: Endpoint) -> bool:
+    def _denies_all(self) -> bool:
         """Whether the endpoint, which has denied a request, denies every one that is under way and has answered none:
         then it is not the request that is wrong. While that is open it is waited for."""
         with self._first:
             self._denied += 1
             try:
-                while not endpoint.answered_at:
+                while not self.endpoint.answered_at:
                     self._first.wait(QUIET)
                     if self._denied >= self._asking:
-                        return not endpoint.answered_at
+                        return not self.endpoint.answered_at
                 return False
             finally:
-                self._denied -= 1 if endpoint.answered_at else 0
+                self._denied -= 1 if self.endpoint.answered_at else 0
 
     def _body(self, request: Request) -> tuple[dict[str, Any], int]:
         """The body of a request, and about how many tokens it and its answer have."""
         spec = self.spec
-        content, tokens = self._content(request)
+        content, tokens = self.content(request)
         messages = [{"role": "system", "content": spec.system}] if spec.system else []
         body: dict[str, Any] = {
             "model": self.name,
@@ -195,31 +148,38 @@ class Served(Adapter):
         body |= spec.extra_body
         return {key: value for key, value in body.items() if value is not None}, tokens + request.max_new_tokens
 
-    def _content(self, request: Request) -> tuple[str | list[dict[str, Any]], int]:
-        """The parts in their order; a plain text where there are no media, as some endpoints take no other."""
-        text = request.text
-        tokens = sum(1 if not character.isascii() else 0.25 for character in f"{self.spec.system}{text}")
-        if all(isinstance(part, str) for part in request.parts):
-            return text, int(tokens)
-        parts: list[dict[str, Any]] = []
-        for part in request.parts:
-            if isinstance(part, str):
-                parts.append({"type": "text", "text": part})
-                continue
-            sent = self.encoder.part(part)
-            tokens += sent.tokens
-            if sent.scaled:
-                self.scaled.add(part.key)
-            parts.append(sent.part)
-        return parts, int(tokens)
 
-    def _first_name(self, endpoint: Endpoint) -> str:
-        """The first model that the endpoint lists; raises UserError where it lists none."""
+class ServedRanks(Served):
+    """A chat model whose endpoint tells the log-probabilities of a prompt's tokens, as vLLM does (`prompt_logprobs`).
+
+    It ranks choices as well, by the mean over a choice's tokens as the answer's beginning.
+    """
+
+    def rank(self, inputs: Sequence[Request]) -> list[np.ndarray]:
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            begun = [[pool.submit(self._logs, request, choice) for choice in request.choices] for request in inputs]
+            bare = [len(logs) for logs in pool.map(lambda request: self._logs(request, None), inputs)]
+            return [
+                np.array([np.mean(one.result()[length:] or [-np.inf]) for one in own], np.float32)
+                for own, length in zip(begun, bare, strict=True)
+            ]
+
+    def _logs(self, request: Request, choice: str | None) -> list[float]:
+        """The log-probability of each token of the prompt but the first, with a choice as the answer's beginning."""
+        body, tokens = self._body(request)
+        given = choice is not None
+        if given:
+            body["messages"] = [*body["messages"], {"role": "assistant", "content": choice}]
+        body |= {"add_generation_prompt": not given, "continue_final_message": given, "prompt_logprobs": 0}
         try:
-            listed = endpoint.get("/models").get("data")
-            names = [str(entry["id"]) for entry in listed or () if isinstance(entry, Mapping) and entry.get("id")]
-        except (Denied, SampleError, Stopped) as error:
-            raise UserError(f"{endpoint.base_url}: {error}. Say the model's name with models.NAME.model=...") from error
-        if not names:
-            raise UserError(f"{endpoint.base_url} lists no model. Say its name with models.NAME.model=...")
-        return names[0]
+            return self.endpoint.ask("/chat/completions", body | {self.spec.limit_name: 1}, _prompt_logs, tokens)
+        except Denied as error:
+            raise SampleError(str(error)) from error
+
+
+def _prompt_logs(reply: dict[str, Any]) -> list[float]:
+    """The numbers out of a reply; raises UserError for one without any, and for more than one token at a place."""
+    found = reply.get("prompt_logprobs")
+    if not isinstance(found, list):
+        raise UserError("the endpoint gives no log-probabilities of a prompt: ask it by Served, not ServedRanks.")
+    return [float(entry["logprob"]) for place in found if place for entry in list(place.values())[:1]]

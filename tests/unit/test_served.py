@@ -452,3 +452,46 @@ def test_every_bundled_model_behind_an_endpoint_says_where_it_is_who_made_it_and
         Served(spec).load("cpu", Clock())  # an address and a key: nothing is asked yet
         assert spec.developer
         assert spec.model
+
+
+def test_embeddings_come_in_the_order_of_the_requests_and_have_length_one(tmp_path):
+    from harness.adapters.served.embeddings import ServedEmbeddings
+
+    image = image_file(tmp_path)
+
+    def script(body, number):
+        texts = body.get("input") or ["an image"]
+        rows = [{"index": i, "embedding": [3.0, 4.0 * len(text)]} for i, text in enumerate(texts)]
+        return {"data": rows[::-1], "usage": {"prompt_tokens": 3}}
+
+    with App(script) as app:
+        adapter = ServedEmbeddings(ServedSpec(base_url=app.url, model="e"))
+        adapter.load("cpu", Clock())
+        texts = [f"{'x' * i}" for i in range(1, 40)]
+        found = adapter.embed([Request((text,)) for text in texts[:20]] + [Request((image,))] + [Request(("xx",))])
+        assert len(app.calls) == 3
+    assert found.dtype == np.float32
+    assert np.allclose(np.linalg.norm(found, axis=1), 1)
+    lengths = [*range(1, 21), len("an image"), 2]
+    assert np.allclose(found[:, 1] / found[:, 0], [4 * length / 3 for length in lengths])
+
+
+def test_choices_are_ranked_by_the_mean_log_probability_of_their_tokens():
+    """By hand: a prompt of three tokens, and choices of as many tokens as they have words."""
+    from harness.adapters.served.chat import ServedRanks
+
+    logs = {"red": [-1.0], "light blue": [-0.5, -0.9], "green": [-3.0]}
+
+    def script(body, number):
+        last = body["messages"][-1]
+        own = logs[last["content"]] if last["role"] == "assistant" else []
+        assert body["continue_final_message"] is bool(own)
+        assert body["add_generation_prompt"] is not bool(own)
+        places = [None, *({"7": {"logprob": value, "rank": 1}} for value in [-9.0, -9.0, *own])]
+        return answer() | {"prompt_logprobs": places}
+
+    with App(script) as app:
+        adapter = ServedRanks(ServedSpec(base_url=app.url, model="m"))
+        adapter.load("cpu", Clock())
+        (scores,) = adapter.rank([Request(("Which?",), choices=tuple(logs))])
+    assert np.allclose(scores, [-1.0, -0.7, -3.0])

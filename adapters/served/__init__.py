@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from harness.config.specs import EndpointSpec, ServerSpec
+from harness.config.specs import LONGEST, EndpointSpec, ServerSpec
 from harness.config.values import setting
 
 
@@ -33,9 +33,9 @@ class ServedSpec(EndpointSpec):
     """The most requests that are begun in a minute; None: as many as `concurrency` allows."""
     tokens_per_minute: float | None = setting(None, above=0)
     """The most tokens, of requests and answers together, that are asked for in a minute."""
-    timeout_s: float = setting(600.0, above=0)
+    timeout_s: float = setting(600.0, above=0, most=LONGEST)
     """The longest that one call may take; a model that reasons may need 1800."""
-    retries: int = 6
+    retries: int = setting(6, most=100)
     """How often a request is asked again after an error that may pass."""
     image_limit_px: int | None = setting(None, least=1)
     """The most pixels along an image's longer side; larger ones are scaled down."""
@@ -46,7 +46,7 @@ class ServedSpec(EndpointSpec):
     """What the endpoint is told of each image: low, high, auto, or nothing."""
     extra_body: dict[str, Any] = field(default_factory=dict)
     """Further keys of each request's body, which beat the adapter's own; a key that is null is not sent at all."""
-    limit_name: str = "max_tokens"
+    limit_name: str = setting("max_tokens", of=("max_tokens", "max_completion_tokens"))
     """The name under which the endpoint takes the most tokens of an answer: max_tokens or max_completion_tokens."""
     system: str = ""
     """A system message before each request."""

@@ -138,6 +138,7 @@ def test_a_key_that_is_not_set_is_noticed_before_anything_starts(world):
     done = world.harness("run", "model=far", f"dataset={quiz}", "run=r", status=2)
     assert "far: the environment variable NO_SUCH_VARIABLE_HERE" in done.stderr
     world.model("here")
-    world.harness("run", "model=[served,here]", f"dataset={quiz}", "run=r", "latency=off")
+    no_server = "~models.served-local"  # the one that needs no key
+    world.harness("run", "model=[served,here]", no_server, f"dataset={quiz}", "run=r", "latency=off")
     (left_out,) = [entry for entry in world.summary("r")["left_out"] if entry["model"] == "far"]
     assert "NO_SUCH_VARIABLE_HERE" in left_out["reason"]

@@ -50,7 +50,7 @@ def test_a_name_that_is_not_exported_is_an_attribute_error():
 
 
 def test_the_command_line_has_these_commands_and_words():
-    (commands,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    (commands,) = [a for a in _parser()[0]._actions if isinstance(a, argparse._SubParsersAction)]
     found = {
         name: sorted((action.option_strings or [action.dest])[-1] for action in parser._actions)
         for name, parser in commands.choices.items()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from harness.config.specs import DatasetSpec, ModelSpec, RunSpec
 
+PATIENCE = 10
+"""Seconds in which the hub must answer a first request."""
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.onnx", "*.ot", "original/*")
 """Formats that are not read here: pickles, and copies of the weights for other frameworks."""
 
@@ -55,9 +57,13 @@ def fetch(run: RunSpec, models: bool, datasets: bool, say: Callable[[str], None]
     if datasets:
         wanted += [(f"data set {name}", lambda spec=spec: _dataset(spec, say)) for name, spec in run.datasets.items()]
     failed = 0
-    for name, bring in wanted:
+    for number, (name, bring) in enumerate(wanted, start=1):
         try:
             say(f"{name}: {bring()}")
+        except _NoHub as error:
+            left = len(wanted) - number
+            say(f"{name}: failed: {error}" + (f" {left} more were not tried." if left else ""))
+            return failed + 1 + left
         except Exception as error:
             failed += 1
             say(f"{name}: failed: {_reason(error)}")
@@ -120,10 +126,28 @@ def _dataset(spec: DatasetSpec, say: Callable[[str], None]) -> str:
     return str(_bring(spec.path, spec.revision, files, say, kind="dataset"))
 
 
+class _NoHub(Exception):
+    """The hub cannot be reached, for anything."""
+
+
+def _reach_hub() -> None:
+    """Ask the hub for one page, so that without a network nothing is tried again for minutes. Raises _NoHub."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.is_offline_mode():
+        raise _NoHub("HF_HUB_OFFLINE is set, so nothing is downloaded.")
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:
+        raise _NoHub(_reason(error)) from error
+
+
 def _files(repository: str, revision: str | None, kind: str | None = None) -> list[DryRunFileInfo]:
     """The files of a repository, with their sizes and whether they are here."""
     from huggingface_hub import snapshot_download
 
+    _reach_hub()
     found = snapshot_download(repository, repo_type=kind, revision=revision, dry_run=True)
     assert isinstance(found, list)
     return found

@@ -97,7 +97,7 @@ def _metrics(config_dirs: Sequence[Path]) -> list[dict[str, Any]]:
         "classification": [Record(x, x, references=(x,), answer=x, scores=(1.0,) + 5 * (0.0,)) for x in "ab"],
         "retrieval": [Record(d, d, retrieval=both | {"direction": d}) for d in ("i2t", "t2i")],
     }
-    run = compose(["task=all", "dataset=all", "tasks.captioning.meteor=false"], config_dirs, models=False).run
+    run = compose(["task=all", "tasks.captioning.meteor=false"], config_dirs, models=False).run
     found = []
     for name, spec in run.tasks.items():
         labels = tuple("abcdef") if name == "classification" else ()

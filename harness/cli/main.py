@@ -75,6 +75,8 @@ def _read(words: list[str]) -> argparse.Namespace:
 
     Raises UserError for a mistake in it, and SystemExit where it asks for help.
     """
+    if any("\0" in word for word in words):
+        raise UserError("A command line holds no null character.")
     parser, commands = _parser()
     at = next((i for i, word in enumerate(words) if word in commands), None)
     if at is None:

@@ -137,7 +137,7 @@ def _agree(planned: Plan, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError(f"{', '.join(names)} must be paid for: give --yes, or budget=MOST, which is never passed.")
-    terminal.message(f"{', '.join(names)} must be paid for, and no budget= is set. Go on? [y/N]")
+    terminal.message(f"{', '.join(names)} must be paid for, and no budget= is set. Go on? [y/N] ", end="")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UserError("Nothing was asked, and nothing is kept.")
 

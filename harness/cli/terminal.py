@@ -35,12 +35,12 @@ def as_json(data: Any) -> None:
     print("".join(c if c == "\n" or printable(c, "") == c else json.dumps(c)[1:-1] for c in text), flush=True)
 
 
-def message(text: Any) -> None:
+def message(text: Any, end: str = "\n") -> None:
     """Tell the person something, on standard error."""
     text = str(text)[: 10 * LONGEST_MESSAGE]  # before anything is looked for in it
     text = _LONG.sub(lambda found: f"{found[0][: LONGEST_WORD // 2]}…{found[0][-20:]}", text)
     text = text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
-    print(safe(text), file=sys.stderr)
+    print(safe(text), end=end, file=sys.stderr, flush=True)
 
 
 def cell(value: Any, style: str = "") -> Text:

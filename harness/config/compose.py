@@ -380,8 +380,6 @@ def _hydra(overrides: list[str], place: _Place, root: str = "config") -> Any:
     from hydra import initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     store = ConfigStore.instance()
     for name, cls in SPECS.items():
@@ -390,7 +388,9 @@ def _hydra(overrides: list[str], place: _Place, root: str = "config") -> Any:
     try:
         with place.files.merged() as folder, initialize_config_dir(str(folder), version_base="1.3"):
             return hydra_compose(root, overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of theirs, and what Python raises within them, such as for a number without end
         raise _explained(error, place) from error
 
 

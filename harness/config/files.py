@@ -207,7 +207,7 @@ def _check_depth(file: Path, text: str) -> None:
             raise FileFault(file, f"{_at(event.start_mark)}: a file holds one document; remove this `---`.")
 
 
-_PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge", "timestamp", "value")
+_PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge", "timestamp")
 """What YAML may take a value for."""
 
 
@@ -225,6 +225,8 @@ def _check_node(file: Path, root) -> None:  # noqa: ANN001 - yaml has no types
             raise FileFault(file, f": with its aliases filled in it has more than {MOST_NODES:,} keys and values.")
         if id(node) in path:
             raise FileFault(file, f"{_at(node.start_mark)}: an alias here stands for what it is part of.")
+        if node.tag == "tag:yaml.org,2002:value":
+            raise FileFault(file, f"{_at(node.start_mark)}: '=' alone must be quoted.")
         if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN:
             raise FileFault(file, f"{_at(node.start_mark)}: settings have no tags, such as {node.tag.split(':')[-1]}.")
         if isinstance(node, yaml.ScalarNode):
@@ -245,6 +247,8 @@ def _check_node(file: Path, root) -> None:  # noqa: ANN001 - yaml has no types
 
     visit(root)
     for key, value in root.value:
+        if key.value == "defaults" and not isinstance(value, yaml.SequenceNode):
+            raise FileFault(file, f"{_at(value.start_mark)}: defaults is a list: `defaults: [/spec/…@_here_, _self_]`.")
         if key.value == "labels":
             _check_labels(file, value)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import StorageError, UserError
-from harness.store.files import FULL
+from harness.store.files import FULL, replacing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,4 +100,5 @@ def _default(folders: Sequence[Path]) -> Path:
 
 
 def _save(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8", newline="\n")
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "replace"))

@@ -106,6 +106,25 @@ def content(world) -> dict:
     return {path: path.read_bytes() for path in world.results.rglob("*") if path.is_file()}
 
 
+def test_a_disk_that_fills_while_a_report_is_written_is_status_1_and_the_report_before_stays(finished):
+    run = finished.results / "b"
+    before = (run / "report.html").read_bytes()
+    assert len(before) > 10_000
+    done = subprocess.run(
+        finished.command("report", "results/b"),
+        capture_output=True,
+        text=True,
+        env=finished.environment(),
+        cwd=finished.folder,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "File too large" in line
+    assert (run / "report.html").read_bytes() == before
+
+
 READ_ONLY = "mount --bind results results; mount -o remount,bind,ro results; "
 
 

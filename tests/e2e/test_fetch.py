@@ -120,6 +120,17 @@ def test_a_fetch_without_a_network_says_so_at_once(fetch, monkeypatch):
     assert time.monotonic() - start < 60
 
 
+def test_without_a_network_data_sets_are_not_tried_one_by_one_for_minutes(world, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    start = time.monotonic()
+    said = world.harness("fetch", "dataset=all", status=1).stdout
+    (line,) = [line for line in said.splitlines() if "failed" in line]
+    assert "is not reached (" in line
+    assert "more were not tried" in line
+    assert time.monotonic() - start < 60
+
+
 def names(snapshot) -> set[str]:
     return {path.name for path in snapshot.iterdir()}
 

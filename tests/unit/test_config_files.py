@@ -55,6 +55,7 @@ def test_a_set_goes_on_without_the_file_that_is_wrong_and_names_it(folder, slip)
         ("license: !mine x", ", line 5, column 10: settings have no tags"),
         ("license: *unknown", ", line 5, column 10: .*must be quoted"),
         ("options: &a {b: *a}", "alias here stands for what it is part of"),
+        ("license: =", ", line 5, column 10: '=' alone must be quoted"),
         ("options: " + "[" * 60 + "]" * 60, "more than 50 levels deep"),
         ("---\nlicense: MIT", ", line 5, column 1: a file holds one document"),
         ("bach_size: 3", ", line 5, column 1: bach_size: there is no such key. Did you mean 'batch_size'"),
@@ -105,6 +106,13 @@ def test_a_label_that_yaml_reads_as_something_else_is_to_be_quoted(folder, label
 def test_what_is_not_a_file_of_settings_is_told_so(folder, content, said):
     (folder / "model" / "bad.yaml").write_bytes(content)
     assert said in told(folder)
+
+
+@pytest.mark.parametrize("defaults", ["a", "{a: b}", "3"])
+def test_defaults_that_are_no_list_are_told_with_their_place(folder, defaults):
+    text = HEAD.replace("[/spec/model@_here_, _self_]", defaults)
+    (folder / "model" / "bad.yaml").write_text(text)
+    assert told(folder).startswith(", line 2, column 11: defaults is a list")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "broken link"])

@@ -5,8 +5,8 @@
 
 A server on this machine takes 100 ms for each call. 512 requests with an image of 20 kB go over 64 connections. From
 the first answer to the last, 64 connections carry the 448 requests behind the first 64 in 0.7 s at best: the ratio is
-that over the time it took, at most 1, and must be 0.90. CPU seconds are those of the asking process for 1,000 requests; an image, which ten requests share, is
-encoded once.
+that over the time it took, at most 1, and must be 0.90. CPU seconds are those of the asking process for 1,000 requests;
+an image, which ten requests share, is encoded once.
 """
 
 from __future__ import annotations

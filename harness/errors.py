@@ -91,9 +91,10 @@ def nearest(name: str, known: Iterable[str], see: str = "") -> str:
     `see` is the command that lists them all.
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.5)
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name[:200].lower(), by_lower, n=1)
     if close:
-        return f"Did you mean '{close[0]}'?"
+        return f"Did you mean '{by_lower[close[0]]}'?"
     if not known:
         return "There are none."
     more = len(known) - NAMED if len(known) > NAMED + 2 else 0

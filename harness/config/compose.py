@@ -275,9 +275,11 @@ def _parse(override: str) -> tuple[str, str | None]:
         return override[1:].split("=")[0], None
     key, sign, value = override.partition("=")
     if not sign or not key:
-        raise UserError(
-            f"'{override}' is not a setting: write key=value (task=vqa, limit=100) or ~models.NAME to leave one out."
-        )
+        groups = [group for group in (*SELECTIONS, "train") if override in ConfigFiles().members(group)]
+        advice = "write key=value (task=vqa, limit=100) or ~models.NAME to leave one out."
+        if groups:
+            advice = f"did you mean {groups[0].replace('train', 'model')}={override}?"
+        raise UserError(f"'{override}' is not a setting: {advice}")
     return key.lstrip("+"), value
 
 

@@ -36,7 +36,8 @@ def pick_device(wanted: str) -> str:
     """The device to run on; raises UserError for one that is not there. Imports torch only where a GPU may be there."""
     kind = wanted.split(":")[0]
     if wanted != "auto" and kind not in DEVICES:
-        raise UserError(f"device={wanted} is unknown. {nearest(kind, [*DEVICES, 'auto'])}")
+        hint = "A GPU is cuda, or mps on a Mac." if kind == "gpu" else nearest(kind, [*DEVICES, "auto"])
+        raise UserError(f"device={wanted} is unknown. {hint}")
     if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch

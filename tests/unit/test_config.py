@@ -199,7 +199,7 @@ def test_every_number_among_the_settings_is_finite_and_not_negative(mine):
     [
         (["models.mine.options.depth=nan"], "models.mine.options.depth=nan: give a finite number."),
         (["latency.mode=fast"], "latency.mode=fast: this is unknown. Known: full, off, quick."),
-        (["report.language=cn"], "report.language=cn: this is unknown. Did you mean 'en'?"),
+        (["report.language=cn"], "report.language=cn: this is unknown. Known: en, zh."),
         (["report.charts=maybe"], "report.charts=maybe: give true or false."),
         (["models.mine.languages=en"], "models.mine.languages=en: give a list of en, zh."),
         (["models.mine.checkpoint.x=3"], "models.mine.checkpoint.x=3: give a text."),
@@ -248,7 +248,9 @@ def test_unknown_origin_prompt_and_dtype_are_refused(mine):
 
 
 def test_a_word_that_is_no_setting_says_how_to_write_one():
-    assert "key=value" in refused("vqa")
+    assert "key=value" in refused("vqq")
+    assert "did you mean task=vqa?" in refused("vqa")
+    assert "did you mean model=pocket-clip?" in refused("pocket-clip")
 
 
 def test_settings_survive_json(mine):

@@ -16,7 +16,7 @@ from harness.report.tables import Column, Row, Table
 
 
 @dataclass(frozen=True)
-class _Test:
+class Test:
     """The paired test of model a against b: the difference is a's value minus b's."""
 
     difference: Number
@@ -37,7 +37,7 @@ class _Test:
         return formats.signed(d.value) + bounds
 
 
-def _test(group: Group, a: Cell, b: Cell) -> _Test | None:
+def paired(group: Group, a: Cell, b: Cell) -> Test | None:
     """The test of a against b, in whichever order the summary has it; None where there is none."""
     names = [(cell.model, cell.run) for cell in (a, b)]
     for row in group.comparisons if group.tested else ():
@@ -48,7 +48,7 @@ def _test(group: Group, a: Cell, b: Cell) -> _Test | None:
         elif tested != names:
             continue
         p, detectable, n = (number(row.get(key)) for key in (_p_key(row), "detectable", "n"))
-        return _Test(Number(value, low, high), p=p, detectable=detectable, n=n)
+        return Test(Number(value, low, high), p=p, detectable=detectable, n=n)
     return None
 
 
@@ -76,7 +76,7 @@ def pairs(group: Group, strings: Strings) -> Table | None:
             formats.count(test.n),
         )
         for other in others
-        if (test := _test(group, best, other)) is not None
+        if (test := paired(group, best, other)) is not None
     ]
     if not rows:
         return None
@@ -93,10 +93,7 @@ def origins(summary: Summary, strings: Strings) -> Table | None:
     for group in summary.groups:
         if group.key.ablate:  # that a model does best without what was asked about does not make it the best
             continue
-        best: dict[str, Cell] = {}
-        for cell in group.models:
-            if cell.score.value is not None:
-                best.setdefault(cell.origin, cell)
+        best = best_of_origins(group)
         if len(best) < 2:
             continue
         names = [
@@ -114,9 +111,18 @@ def origins(summary: Summary, strings: Strings) -> Table | None:
     return Table(columns, tuple(Row(tuple(row[i] for i in kept)) for row in rows))
 
 
+def best_of_origins(group: Group) -> dict[str, Cell]:
+    """The model with the best headline of each origin that has one."""
+    best: dict[str, Cell] = {}
+    for cell in group.models:
+        if cell.score.value is not None:
+            best.setdefault(cell.origin, cell)
+    return best
+
+
 def _gap(group: Group, best: Mapping[str, Cell], a: str, b: str) -> str:
     """The difference between the best models of two origins, marked where it has not been shown."""
-    if a not in best or b not in best or (test := _test(group, best[a], best[b])) is None:
+    if a not in best or b not in best or (test := paired(group, best[a], best[b])) is None:
         return formats.NONE
     alike = "" if test.p is None or test.shown else f"{tables.ALIKE} "
     return alike + test.text()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import comparisons, formats, tables, timing
+from harness.report import comparisons, formats, tables, timing, verdict
 from harness.report.samples import Example, examples
 from harness.report.strings import Strings
 from harness.report.summary import Group, Summary
@@ -35,6 +35,8 @@ class Points:
     """A list of short statements."""
 
     items: tuple[str, ...]
+    strong: bool = False
+    """Whether they are what a reader came for, and no notes beside it."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,18 @@ def build(summary: Summary, figures: Mapping[str, list[Figure]], strings: String
         Heading(1, strings("title", runs=" + ".join(summary.runs))),
         Text(strings("subtitle", **counted, missing=missing)),
     ]
+    if told := verdict.sentences(summary, strings):
+        blocks += [Heading(2, strings("verdict")), Points(tuple(told), strong=True)]
+        blocks.append(Text(strings("verdict_note")))
     if summary.pocket:
-        blocks.append(Text(strings("pocket", names=", ".join(summary.pocket)), strong=True))
+        blocks.append(Text(strings("pocket", n=len(summary.pocket)), strong=True))
     for run in summary.runs:
         facts = summary.facts.get(run, {})
         made, scored = (str(facts.get(key) or "") for key in ("harness", "scored_by"))
         if made and scored and made != scored:
             blocks.append(Text(strings("scored_anew", run=run, made=made, scored=scored)))
+    if marks := verdict.legend(summary, strings):
+        blocks.append(Text(marks))
     if (table := comparisons.overview(summary, strings)) is not None:
         blocks += [Heading(2, strings("overview")), table, Text(strings("overview_note"))]
     if (table := comparisons.origins(summary, strings)) is not None:

@@ -59,7 +59,8 @@ def _block(block: Block, svgs: Mapping[str, str], strings: Strings) -> str:
         case Text():
             return f'<p class="{"strong" if block.strong else "note"}">{_text(block.text)}</p>'
         case Points():
-            return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in block.items) + "</ul>"
+            kind = ' class="verdict"' if block.strong else ""
+            return f"<ul{kind}>" + "".join(f"<li>{_text(item)}</li>" for item in block.items) + "</ul>"
         case Figure():
             svg = inline_svg(svgs[block.stem], block.stem, block.alt)
             return f"<figure>{svg}</figure>"

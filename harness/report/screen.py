@@ -51,7 +51,7 @@ def show(summary: Summary, console: Console, strings: Strings) -> None:
     if any(cell.score.low is not None for cell in summary.cells):
         _line(console, strings("interval_note"), "dim", ascii_only)
     if summary.pocket:
-        _line(console, strings("pocket", names=", ".join(summary.pocket)), "", ascii_only)
+        _line(console, strings("pocket", n=len(summary.pocket)), "", ascii_only)
 
 
 def _table(console: Console, table: Table, strings: Strings, ascii_only: bool) -> None:

@@ -164,6 +164,99 @@ STRINGS: dict[str, tuple[str, str]] = {
         "in them, nor is what timing took.",
         "词元数由各模型自己给出，费用按各模型价格的货币计；失败且未报告词元的请求不在其中，测量延迟所用的也不在其中。",
     ),
+    # The verdict
+    "verdict": ("The verdict", "结论"),
+    "comma": (", ", "，"),
+    "names": (", ", "、"),
+    "semicolon": ("; ", "；"),
+    "sentence_gap": (" ", ""),
+    "told_task": ("{task}: {text}.", "{task}：{text}。"),
+    "told_where": ("in {where}, {text}", "{where}：{text}"),
+    "told_best": ("{model} is best ({metric} {values})", "{model} 最佳（{metric} {values}）"),
+    "told_tied": (
+        "{model} has the highest score ({metric} {values}), not told apart from {others}",
+        "{model} 得分最高（{metric} {values}），与 {others} 无法区分",
+    ),
+    "told_all_tied": (
+        "no model is told apart from the best score, that of {model} ({metric} {values}): {others} are tied with it",
+        "没有模型能与最高分 {model}（{metric} {values}）区分开：{others} 与之并列",
+    ),
+    "told_alone": ("{model} is the only model ({metric} {values})", "只有 {model} 一个模型（{metric} {values}）"),
+    "told_alone_blind": (
+        "{model} is the only model ({metric} {values}), and was not shown to be better than prior and chance",
+        "只有 {model} 一个模型（{metric} {values}），且未显示优于 prior 与 chance",
+    ),
+    "told_nobody": ("no model can be called best: {reasons}", "没有模型可称最佳：{reasons}"),
+    "told_nothing": ("no model has a score", "没有模型得到评分"),
+    "told_untested": (
+        "{model} has the best value ({metric} {values}); these models were not tested together",
+        "{model} 数值最佳（{metric} {values}）；这些模型未一同检验",
+    ),
+    "told_gaps": (
+        "The best in-house model against the best {origin} one: {parts}.",
+        "自研最佳模型与{origin}最佳模型相比：{parts}。",
+    ),
+    "gaps_ahead": ("ahead in {n} tables ({gaps})", "{n} 个表领先（{gaps}）"),
+    "gaps_ahead (one)": ("ahead in 1 table ({gaps})", "1 个表领先（{gaps}）"),
+    "gaps_behind": ("behind in {n} tables ({gaps})", "{n} 个表落后（{gaps}）"),
+    "gaps_behind (one)": ("behind in 1 table ({gaps})", "1 个表落后（{gaps}）"),
+    "gaps_alike": ("not told apart in {n} tables ({gaps})", "{n} 个表无法区分（{gaps}）"),
+    "gaps_alike (one)": ("not told apart in 1 table ({gaps})", "1 个表无法区分（{gaps}）"),
+    "gap": ("{table}: {a} − {b} {gap}", "{table}：{a} − {b} {gap}"),
+    "gap_detectable": (
+        "{table}: {a} − {b} {gap}, detectable from {detectable} on",
+        "{table}：{a} − {b} {gap}，可检出差值 {detectable}",
+    ),
+    "named_in": ("{name} ({tables})", "{name}（{tables}）"),
+    "told_blind": (
+        "Not shown to be better than prior and chance, and so without a rank: {models}.",
+        "未显示优于 prior 与 chance，因而没有名次：{models}。",
+    ),
+    "told_costs": (
+        "What the fastest of the best takes, one sample at a time: {parts}.",
+        "最佳者中最快的模型逐个样本的开销：{parts}。",
+    ),
+    "cost_of": ("{table}: {model} {costs}", "{table}：{model} {costs}"),
+    "cost_p50": ("{p50} ms (p50)", "{p50} 毫秒（p50）"),
+    "cost_memory": ("{memory} MB at the peak", "峰值 {memory} MB"),
+    "cost_money": ("{cost} for 1,000 samples", "每 1,000 个样本 {cost}"),
+    "told_failed": ("Failed: {cells}.", "失败：{cells}。"),
+    "told_failed_samples": (
+        "Samples failed, and count as wrong: {cells}.",
+        "有样本失败，按错误计分：{cells}。",
+    ),
+    "failed_samples": ("{model} ({table}) {failed} of {samples}", "{model}（{table}）{samples} 个中有 {failed} 个"),
+    "told_skipped": (
+        "{n} models were not asked in tables that need something they do not have.",
+        "{n} 个模型因缺少所需能力，有的表未参与。",
+    ),
+    "told_skipped (one)": (
+        "1 model was not asked in tables that need something it does not have.",
+        "1 个模型因缺少所需能力，有的表未参与。",
+    ),
+    "told_left_out": (
+        "{n} models were left out of the run; the reasons are at the end.",
+        "另有 {n} 个模型未参与本次运行，原因见文末。",
+    ),
+    "told_left_out (one)": (
+        "1 model was left out of the run; the reason is at the end.",
+        "另有 1 个模型未参与本次运行，原因见文末。",
+    ),
+    "more_models": ("{n} other models", "另外 {n} 个模型"),
+    "more_tables": ("{n} other tables", "另外 {n} 个表"),
+    "more_gaps": ("{n} more below", "其余 {n} 个见下"),
+    "more_cells": ("{n} more below", "其余 {n} 个见下"),
+    "verdict_note": (
+        "Not told apart: the paired test over all samples, corrected over all pairs of the table, shows no difference "
+        "at 5 %. Brackets are 95 % intervals of the gap, not corrected for the number of pairs. Detectable is the "
+        "smallest true difference that these samples would have shown (5 % level, 80 % power).",
+        "“无法区分”指全样本成对检验（对本表所有模型对校正）在 5 % 水平上未显示差异。方括号为差值的 95 % "
+        "区间，未按模型对数校正。可检出差值为这些样本所能显示的最小真实差异（5 % 水平，80 % 功效）。",
+    ),
+    "mark_best": ("★ best of its table", "★ 本表最佳"),
+    "mark_alike": ("≈ not told apart from the best", "≈ 与最佳无法区分"),
+    "mark_unreliable": ("† interval not to be relied on", "† 区间不可靠"),
+    "mark_cut_off": ("‡ see the note on its answers", "‡ 见对其回答的说明"),
     # Sentences
     "subtitle": ("{models}, {cells} complete, {missing} not scored", "{models}，{cells}完成，{missing} 个未评分"),
     "counted_models": ("{n} models", "{n} 个模型"),
@@ -171,9 +264,13 @@ STRINGS: dict[str, tuple[str, str]] = {
     "counted_cells": ("{n} cells", "{n} 个单元"),
     "counted_cells (one)": ("1 cell", "1 个单元"),
     "pocket": (
-        "Pocket models ({names}) are tiny, were trained here on the pocket data, and say nothing of their "
-        "families' full models.",
-        "袖珍模型（{names}）规模极小，在此处用 pocket 数据训练而成，不代表其所属系列完整模型的水平。",
+        "The {n} pocket models are tiny, were trained on the pocket data, and say nothing of their families' full "
+        "models.",
+        "{n} 个袖珍模型规模极小，用 pocket 数据训练而成，不代表其所属系列完整模型的水平。",
+    ),
+    "pocket (one)": (
+        "The pocket model is tiny, was trained on the pocket data, and says nothing of its family's full model.",
+        "这个袖珍模型规模极小，用 pocket 数据训练而成，不代表其所属系列完整模型的水平。",
     ),
     "scored_anew": (
         "{run} was made by harness {made}, and its answers are scored here by the rules of {scored}. These may differ "

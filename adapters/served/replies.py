@@ -77,23 +77,25 @@ def answer_of(reply: Mapping[str, Any]) -> Answer:
     choices = reply.get("choices")
     if not choices:
         raise _error_in(reply)
-    choice = choices[0]
-    message = choice.get("message") or {}
+    choice = _mapping(choices[0]) if isinstance(choices, list) else {}
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        raise SampleError("what came is no reply of such an endpoint: it holds no message")
     text = _text(message.get("content"))
     finish = str(choice.get("finish_reason") or "")
     if isinstance(refusal := message.get("refusal"), str) and refusal and not text:
         raise Refused(f"refused by the model: {refusal}")
     if finish in _FILTERED and not text:
         raise Refused(f"refused by the endpoint: it ended the answer ({finish})")
-    usage = reply.get("usage") or {}
-    details = usage.get("completion_tokens_details") or {}
+    usage = _mapping(reply.get("usage"))
+    details = _mapping(usage.get("completion_tokens_details"))
     return Answer(
         text=text.strip(),
-        tokens_in=usage.get("prompt_tokens"),
-        tokens_out=usage.get("completion_tokens"),
+        tokens_in=_count(usage.get("prompt_tokens")),
+        tokens_out=_count(usage.get("completion_tokens")),
         finish="filter" if finish in _FILTERED else _FINISHES.get(finish),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")).strip(),
-        reasoning_tokens=details.get("reasoning_tokens"),
+        reasoning_tokens=_count(details.get("reasoning_tokens")),
         served_by=str(reply.get("model") or ""),
     )
 
@@ -125,8 +127,9 @@ class Assembled:
             raise _error_in(event)
         self.reply |= {key: event[key] for key in ("model", "usage") if event.get(key)}
         fresh = False
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or choice.get("message") or {}
+        choices = event.get("choices")
+        for choice in map(_mapping, choices if isinstance(choices, list) else ()):
+            delta = _mapping(choice.get("delta") or choice.get("message"))
             for key in ("content", "reasoning_content", "reasoning", "refusal"):
                 if piece := _text(delta.get(key)):
                     self.texts[key] = self.texts.get(key, "") + piece
@@ -140,6 +143,15 @@ class Assembled:
         if not self.done:
             raise Passing("the stream ended before the answer did")
         return self.reply | {"choices": [{"message": self.texts, "finish_reason": self.finish}]}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: Any) -> int | None:
+    """A count of tokens; None for what is none, as an answer is worth more than its count."""
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 def _text(content: Any) -> str:

@@ -231,6 +231,19 @@ def test_while_one_is_throttled_the_others_wait_too():
     assert gaps.max() > 0.3  # those under way at the time are answered
 
 
+def test_a_free_place_is_told_to_who_would_send_and_not_to_who_waits_for_their_own_sake():
+    pace, entered = endpoint.Pace(3, None, None), threading.Event()
+    pace.allowed = 1.0  # after the endpoint was too busy
+    pace.enter(0)
+    waiting = [threading.Thread(target=pace.sleep, args=(30,), daemon=True) for _ in range(2)]
+    waiting += [threading.Thread(target=lambda: (pace.enter(0), entered.set()), daemon=True)]
+    for thread in waiting:
+        thread.start()
+        time.sleep(0.05)
+    pace.leave(True)
+    assert entered.wait(5)
+
+
 def test_what_never_passes_is_given_up_after_the_retries_that_are_set():
     def script(body, number):
         return error(500, "oops") if question(body) == "question 3" else echo(body, number)
@@ -260,6 +273,21 @@ def test_requests_and_tokens_per_minute_space_the_calls():
         by_tokens = app.times[-1] - app.times[10]
     assert 0.4 < by_requests < 1.0
     assert by_tokens > 0.05
+
+
+@pytest.mark.parametrize("usage", [[1], {"prompt_tokens": "5"}, {"completion_tokens": -1, "prompt_tokens": 2.0}])
+def test_counts_that_are_none_cost_no_answer(usage):
+    with App(lambda body, number: answer("red", usage=usage)) as app:
+        (outcome,) = ask(served(app), 1).values()
+    assert (outcome.text, outcome.tokens_in, outcome.tokens_out) == ("red", None, None)
+
+
+@pytest.mark.parametrize("choices", [[None], "red", [{}], [{"message": "red"}], {"message": {}}])
+def test_a_reply_of_another_form_is_told_in_words(choices):
+    with App(lambda body, number: {"choices": choices}) as app:
+        (outcome,) = ask(served(app), 1).values()
+    assert type(outcome) is SampleError
+    assert "no reply of such an endpoint" in str(outcome)
 
 
 # What is not asked again -----------------------------------------------------------------------------------------
@@ -397,6 +425,18 @@ def test_so_many_are_asked_at_once_and_no_more_are_taken_than_are_asked():
             assert isinstance(outcome, Answer)
             assert len(taken) - done <= 18
         assert 6 <= app.most_at_once <= 8
+
+
+def test_a_proxy_is_used_for_other_machines_alone_and_is_told_its_password(monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with App(echo) as here, App(echo) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:p%40ss@").removesuffix("/v1"))
+        assert texts(ask(served(here), 1)) == ["question 0"]
+        assert not proxy.calls
+        assert texts(ask(served("http://models.example/v1"), 1)) == ["question 0"]
+        (headers,) = proxy.headers
+    assert headers["Proxy-Authorization"] == "Basic " + base64.b64encode(b"me:p@ss").decode()
 
 
 def test_who_stops_listening_ends_the_threads():
